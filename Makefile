@@ -1,0 +1,83 @@
+# `make` lists the targets; each sets up .venv by itself.
+
+PYTHON ?= python3
+CORES ?= all
+PORT ?= 5000
+
+BIN := .venv/bin
+READY := .venv/ready
+DATABASE := results/mlflow/mlflow.db
+
+# The jobs of Snakemake run `python`: the one with the pinned packages.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export DO_NOT_TRACK := true
+export MLFLOW_DISABLE_TELEMETRY := true
+
+.DELETE_ON_ERROR:
+.PHONY: help demo test check-model ui data reference tables schemas lint
+
+help:
+	@echo "make demo                   small run of everything, without a download; about 5 minutes"
+	@echo "make test                   all tests"
+	@echo "make check-model MODEL=ls4  does a model keep the contract?"
+	@echo "make ui                     compare runs in the browser (PORT=$(PORT))"
+	@echo "make data                   download all data sets"
+	@echo "make reference              train and score the reference results; hours"
+	@echo "make tables                 tables and figures from the reference records, also in README.md"
+	@echo "make schemas                write workflow/schemas/ after a change of harness/config.py"
+	@echo "make lint                   format, style and types"
+	@echo "Options: PYTHON=python3.12 for the set-up, CORES=2 for demo and reference"
+
+$(READY): requirements.txt requirements-dev.txt
+	@$(PYTHON) -c "import sys; v = sys.version_info[:2]; (3, 11) <= v <= (3, 13) or \
+	sys.exit('error: expected Python 3.11 to 3.13, found %d.%d; try: make PYTHON=python3.12' % v)"
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -r requirements-dev.txt
+	@touch $@
+
+demo: $(READY)
+	$(BIN)/snakemake --cores $(CORES) --configfile config/demo.yaml
+	@echo
+	@echo "Report   results/smoke/report.html"
+	@echo "Tables   results/smoke/tables/"
+	@echo "Figures  results/smoke/figures/"
+	@echo "Compare the runs in the browser:  make ui"
+
+test: $(READY)
+	$(BIN)/python -m pytest -q
+
+check-model: $(READY)
+	@test -n "$(MODEL)" || { echo "error: expected MODEL=name, a file of config/models/"; exit 1; }
+	$(BIN)/python -m pytest -q tests/test_contract.py -k "$(MODEL)"
+
+ui: $(READY) $(DATABASE)
+	@echo "http://127.0.0.1:$(PORT)  (Ctrl-C ends it)"
+	$(BIN)/mlflow server --host 127.0.0.1 --port $(PORT) \
+	    --backend-store-uri sqlite:///$(DATABASE) --artifacts-destination results/mlflow/artifacts
+
+# Where nothing was run yet, there are the reference results to look at.
+$(DATABASE): | $(READY)
+	$(BIN)/python -m harness track --records results/reference
+
+data: $(READY)
+	$(BIN)/python -m harness data
+
+reference: $(READY)
+	$(BIN)/snakemake --cores $(CORES) --configfile config/cpu.yaml
+	cd results && find cpu -name record.json -o -name history.jsonl -o -name summary.npz \
+	    | tar -cf - -T - | tar -xf - -C reference
+
+tables: $(READY)
+	$(BIN)/python -m harness tables --records results/reference --out results/reference/tables \
+	    --readme README.md
+	$(BIN)/python -m harness figures --records results/reference --out results/reference/figures
+
+schemas: $(READY)
+	$(BIN)/python -m harness schemas
+
+lint: $(READY)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/snakefmt --check Snakefile workflow
+	$(BIN)/snakemake --lint
+	$(BIN)/pyright

@@ -1,0 +1,276 @@
+"""The one form in which a data set reaches models and scores, and its split.
+
+Axes: N series, L time steps, D channels.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float32, Int, Int64
+
+from datasets.errors import DataError
+from datasets.files import load_arrays, replacing, save_arrays, sha256
+
+PARTS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Normalised series on their time grids, with the split that every model shares.
+
+    Attributes
+    ----------
+    name : str
+        What the configuration calls it.
+    x : (N, L, D)
+        Normalised values; 0 where `mask` is False.
+    t : (N, L)
+        Times in [0, 1], non-decreasing along L.
+    mask : (N, L, D)
+        True where a value was observed.
+    train, validation, test : (n,)
+        Sorted indices into N, disjoint, together all of N.
+    label : (N,) or None
+        A class of each series that models do not see, such as the exponent p of FLAME.
+    meta : dict
+        What a reader wants to know and JSON can hold: title, normalisation, unit, counts, files
+        with their sha256, options, split, warnings. Not part of the digests.
+
+    Raises
+    ------
+    DataError
+        If the arrays do not fit each other or break one of the promises above.
+    """
+
+    name: str
+    x: Float32[np.ndarray, "N L D"]
+    t: Float32[np.ndarray, "N L"]
+    mask: Bool[np.ndarray, "N L D"]
+    train: Int64[np.ndarray, "_"]
+    validation: Int64[np.ndarray, "_"]
+    test: Int64[np.ndarray, "_"]
+    label: Int[np.ndarray, "N"] | None
+    meta: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        def check(ok: Any, expected: str, found: Any) -> None:
+            if not ok:
+                raise DataError(f"data set {self.name}: expected {expected}, found {found}")
+
+        x, t, mask = self.x, self.t, self.mask
+        check(x.ndim == 3 and x.size, "x of shape (N, L, D), not empty", x.shape)
+        check(x.dtype == np.float32, "x in float32", x.dtype)
+        check(t.shape == x.shape[:2], f"t of shape {x.shape[:2]}", t.shape)
+        check(t.dtype == np.float32, "t in float32", t.dtype)
+        check(mask.shape == x.shape, f"mask of shape {x.shape}", mask.shape)
+        check(mask.dtype == np.bool_, "mask of booleans", mask.dtype)
+        check(np.isfinite(x).all(), "finite values in x", "NaN or infinity")
+        check(not x[~mask].any(), "x = 0 wherever mask is False", "other values")
+        check(t.min() >= 0 and t.max() <= 1, "t in [0, 1]", f"[{t.min()}, {t.max()}]")
+        check((np.diff(t, axis=1) >= 0).all(), "non-decreasing t", "a step back")
+        indices = np.sort(np.concatenate([self.train, self.validation, self.test]))
+        check(
+            np.array_equal(indices, np.arange(len(x))),
+            f"train, validation and test to hold each of {len(x)} series once",
+            f"{len(indices)} indices, {len(np.unique(indices))} different",
+        )
+        if self.label is not None:
+            check(self.label.shape == x.shape[:1], f"{len(x)} labels", self.label.shape)
+
+    @cached_property
+    def data_digest(self) -> str:
+        """Identify the values: sha256 of `x`, `t`, `mask` and `label`."""
+        return _digest(self._values())
+
+    @cached_property
+    def split_digest(self) -> str:
+        """Identify the split: sha256 of the three index arrays."""
+        return _digest(self._indices())
+
+    def save(self, path: Path) -> None:
+        """Write everything and the two digests to one .npz without pickled objects."""
+        texts = {
+            "name": self.name,
+            "meta": json.dumps(self.meta, sort_keys=True),
+            "data_digest": self.data_digest,
+            "split_digest": self.split_digest,
+        }
+        strings = {key: np.array(text) for key, text in texts.items()}
+        save_arrays(Path(path), self._values() | self._indices() | strings)
+
+    @classmethod
+    def load(cls, path: Path) -> "Dataset":
+        """Read a data set and verify both digests.
+
+        Raises
+        ------
+        DataError
+            If the file is not a whole data set or does not match its digests.
+        """
+        path = Path(path)
+        digests = ("data_digest", "split_digest")
+        arrays = load_arrays(path, {"name", "x", "t", "meta", *PARTS, *digests})
+        x = arrays["x"]
+        dataset = cls(
+            name=str(arrays["name"]),
+            x=x,
+            t=np.broadcast_to(arrays["t"], x.shape[:2]),
+            mask=arrays.get("mask", np.ones(x.shape, dtype=bool)),
+            train=arrays["train"],
+            validation=arrays["validation"],
+            test=arrays["test"],
+            label=arrays.get("label"),
+            meta=json.loads(str(arrays["meta"])),
+        )
+        for digest in digests:
+            expected, found = str(arrays[digest]), getattr(dataset, digest)
+            if expected != found:
+                raise DataError(f"{path}: expected {digest} {expected}, found {found}")
+        return dataset
+
+    def write_split(self, path: Path) -> None:
+        """Write the split as a small JSON file: how it was drawn, its digest, the indices."""
+        split = {
+            "dataset": self.name,
+            **self.meta["split"],
+            "digest": self.split_digest,
+            **{part: indices.tolist() for part, indices in self._indices().items()},
+        }
+        with replacing(Path(path)) as part:
+            part.write_text(json.dumps(split) + "\n", encoding="utf-8")
+
+    def _values(self) -> dict[str, np.ndarray]:
+        """Return the arrays as stored: one row of `t` if all are equal, no `mask` if all True."""
+        values = {"x": self.x, "t": self.t[0] if (self.t == self.t[0]).all() else self.t}
+        if not self.mask.all():
+            values["mask"] = self.mask
+        if self.label is not None:
+            values["label"] = self.label
+        return values
+
+    def _indices(self) -> dict[str, np.ndarray]:
+        return {part: getattr(self, part) for part in PARTS}
+
+
+def _digest(arrays: dict[str, np.ndarray]) -> str:
+    digest = hashlib.sha256()
+    for name, array in arrays.items():
+        array = array.astype(array.dtype.newbyteorder("<"), copy=False)
+        digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def split(
+    n: int,
+    fractions: Sequence[float] = (0.7, 0.1, 0.2),
+    *,
+    seed: int,
+    strata: Int[np.ndarray, "n"] | None = None,
+) -> tuple[Int64[np.ndarray, "_"], Int64[np.ndarray, "_"], Int64[np.ndarray, "_"]]:
+    """Split `n` series at random into train, validation and test.
+
+    Test and validation are rounded up and training takes the rest: 107, 111 and 137 series give
+    the 22, 23 and 28 test series of an 80/20 split of the Monash sets.
+
+    Parameters
+    ----------
+    n : int
+        Number of series.
+    fractions : three numbers
+        Shares of train, validation and test; they add up to 1.
+    seed : int
+        The same seed gives the same split.
+    strata : (n,), optional
+        Classes that are split one by one, so that each part holds the same shares of them.
+
+    Returns
+    -------
+    train, validation, test : (m,)
+        Sorted indices, disjoint, together all of 0..n-1.
+
+    Raises
+    ------
+    DataError
+        If the fractions are not a partition, or a class is too small to leave a training series.
+    """
+    if len(fractions) != 3 or min(fractions) < 0 or not math.isclose(sum(fractions), 1):
+        raise DataError(f"split: expected three fractions adding up to 1, found {list(fractions)}")
+    strata = np.zeros(n, dtype=np.int64) if strata is None else strata
+    rng = np.random.default_rng(seed)
+    parts: dict[str, list[np.ndarray]] = {part: [] for part in PARTS}
+    for stratum in np.unique(strata):
+        members = rng.permutation(np.flatnonzero(strata == stratum))
+        # round() first: 0.2 * 35 is 7.000000000000001 in floating point.
+        validation, test = (math.ceil(round(f * len(members), 6)) for f in fractions[1:])
+        if validation + test >= len(members):
+            raise DataError(
+                f"split: expected enough series for {list(fractions)}, found {len(members)}"
+            )
+        parts["test"].append(members[:test])
+        parts["validation"].append(members[test : test + validation])
+        parts["train"].append(members[test + validation :])
+    train, validation, test = (np.sort(np.concatenate(parts[part])) for part in PARTS)
+    return train, validation, test
+
+
+def build(
+    *,
+    name: str,
+    title: str,
+    x: Float32[np.ndarray, "N L D"],
+    t: Float32[np.ndarray, "N L"],
+    mask: Bool[np.ndarray, "N L D"],
+    label: Int[np.ndarray, "N"] | None = None,
+    split_options: Mapping[str, Any],
+    normalisation: str,
+    unit: str,
+    files: Sequence[Path] = (),
+    options: Mapping[str, Any],
+    warnings: Sequence[str] = (),
+) -> Dataset:
+    """Draw the split (within each label, if there are labels) and write down what was done.
+
+    Parameters
+    ----------
+    split_options : mapping
+        ``seed`` and ``fractions``, as `datasets.base.split` takes them.
+    normalisation, unit : str
+        What was done to the values, and what 1 means afterwards.
+    files : paths
+        The files that were read; their sha256 go into ``meta``.
+    options : mapping
+        The loader's options, or what the files say about their making.
+    """
+    train, validation, test = split(len(x), **split_options, strata=label)
+    meta = {
+        "title": title,
+        "normalisation": normalisation,
+        "unit": unit,
+        "counts": {
+            "series": len(x),
+            "length": x.shape[1],
+            "channels": x.shape[2],
+            "observed": int(mask.sum()),
+            "train": len(train),
+            "validation": len(validation),
+            "test": len(test),
+        },
+        "files": [{"name": file.name, "sha256": sha256(file)} for file in files],
+        "options": dict(options),
+        "split": dict(split_options) | {"stratified": label is not None},
+        "warnings": list(warnings),
+    }
+    return Dataset(name, x, t, mask, train, validation, test, label, meta)
+
+
+def regular_times(n: int, length: int) -> Float32[np.ndarray, "n {length}"]:
+    """Return the grid k/(L-1), k = 0..L-1, shared by `n` series."""
+    return np.broadcast_to(np.linspace(0, 1, length, dtype=np.float32), (n, length))

@@ -1,0 +1,43 @@
+"""Sinusoids, for contract tests and smoke runs: no download and no solver."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from datasets import base
+
+
+def load(
+    files: Sequence[Path] = (),
+    *,
+    name: str,
+    title: str,
+    n: int,
+    length: int,
+    channels: int,
+    seed: int,
+    split: Mapping[str, Any],
+) -> base.Dataset:
+    """Draw `n` series sin(2 pi (f t + phase)) with f ~ U(1, 4) cycles and phase ~ U(0, 1).
+
+    Frequency and phase are drawn anew for each series and channel; `files` is empty.
+    """
+    rng = np.random.default_rng(seed)
+    t = base.regular_times(n, length)
+    frequency = rng.uniform(1, 4, size=(n, 1, channels))
+    phase = rng.uniform(0, 1, size=(n, 1, channels))
+    x = np.sin(2 * np.pi * (frequency * t[:, :, None] + phase)).astype(np.float32)
+    return base.build(
+        name=name,
+        title=title,
+        x=x,
+        t=t,
+        mask=np.ones(x.shape, dtype=bool),
+        split_options=split,
+        normalisation="none",
+        unit="amplitude",
+        files=files,
+        options={"n": n, "length": length, "channels": channels, "seed": seed},
+    )

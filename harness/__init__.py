@@ -1,0 +1,1 @@
+"""The benchmark: contract, grid, trainer, evaluation, records, tables, figures, command line."""

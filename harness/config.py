@@ -1,0 +1,177 @@
+"""What the YAML files may say: one pydantic model a file kind, and from them the JSON schema.
+
+Unknown keys are errors everywhere. A model's own hyper-parameters are a dataclass beside the model;
+`model_config` checks them just as strictly.
+"""
+
+import dataclasses
+import importlib
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from harness.controls import CONTROLS
+from harness.errors import UserError
+
+Budget = Literal["smoke", "cpu", "paper"]
+T = TypeVar("T", bound=BaseModel)
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class GridBlock(_Strict):
+    """A product of data sets and rows; the grid is the union of its blocks."""
+
+    task: Literal["generation"]
+    datasets: list[str] = Field(min_length=1, description="names in config/datasets/")
+    models: list[str] = Field(description="names in config/models/")
+    controls: list[Literal[CONTROLS]] = Field(description="untrained rows")  # type: ignore[valid-type]
+    seeds: list[int] = Field(min_length=1, description="training seeds; one cell each")
+
+
+class Evaluation(_Strict):
+    """How samples are scored."""
+
+    fits: int = Field(5, ge=1, description="evaluator fits of the robust scores")
+    epochs: int = Field(
+        100, ge=1, description="epochs of an evaluator fit; the paper's scores: 100"
+    )
+
+
+class DataOverride(_Strict):
+    """Changes to ``config/datasets/<name>.yaml``: the keys of that file that can shrink the data."""
+
+    shard_options: dict[str, Any] = {}
+    options: dict[str, Any] = {}
+
+
+class Settings(_Strict):
+    """``config/config.yaml`` and the files that change it."""
+
+    budget: Budget = Field(description="how much training a cell gets (config/models/*.yaml)")
+    grid: list[GridBlock] = Field(min_length=1)
+    evaluation: Evaluation
+    datasets: dict[str, DataOverride] = Field({}, description="changes to data sets, by name")
+    results: str = Field("results", description="folder of everything generated")
+    data: str = Field("data", description="folder of downloaded and prepared data")
+    mirror: str | None = Field(
+        None, description="folder that holds the sources already; LS4_MIRROR in the environment too"
+    )
+    tracking_uri: str | None = Field(
+        None, description="MLflow server; by default an SQLite file under results"
+    )
+
+
+class Training(_Strict):
+    """How one budget trains a model (``training: <budget>:`` in ``config/models/<name>.yaml``)."""
+
+    steps: int = Field(ge=1, description="optimiser steps")
+    batch_size: int = Field(ge=1)
+    time_limit: float | None = Field(None, gt=0, description="minutes; then status timeout")
+    log_every: int = Field(10, ge=1, description="steps between rows of the history")
+    checkpoint_every: float = Field(2.0, ge=0, description="minutes between checkpoints")
+    ema_decay: float | None = Field(None, gt=0, lt=1, description="moving average of the weights")
+    ema_start: int = Field(0, ge=0, description="first step that enters the average")
+
+
+class BudgetTraining(Training):
+    """A budget's training with changes by data set."""
+
+    datasets: dict[str, dict[str, Any]] = {}
+
+
+class ModelFile(_Strict):
+    """``config/models/<name>.yaml``."""
+
+    class_: str = Field(alias="class", pattern=r"^[\w.]+:\w+$", description="module:Class")
+    config: dict[str, Any] = Field({}, description="fields that differ from the model's defaults")
+    datasets: dict[str, dict[str, Any]] = Field({}, description="the same, by data set")
+    tiny: dict[str, Any] = Field({}, description="fields that make it small, for the contract tests")
+    training: dict[Budget, BudgetTraining]
+
+
+class Split(_Strict):
+    seed: int
+    fractions: tuple[float, float, float] = Field(description="train, validation, test")
+
+
+class DatasetFile(_Strict):
+    """``config/datasets/<name>.yaml``."""
+
+    title: str
+    loader: str = Field(pattern=r"^[\w.]+:\w+$", description="module:function -> Dataset")
+    files: list[str] = Field([], description="paths in datasets/manifest.yaml")
+    shards: list[int] = Field([], description="parts that are generated in parallel")
+    shard: str | None = Field(None, pattern=r"^[\w.]+:\w+$", description="module:function")
+    shard_options: dict[str, Any] = {}
+    options: dict[str, Any] = Field({}, description="arguments of the loader")
+    split: Split
+    prediction_output: Literal["identity", "sigmoid"] = "identity"
+    own_scores: str | None = Field(
+        None, pattern=r"^[\w.]+:\w+$", description="module:function of scores only this set has"
+    )
+
+
+def check(kind: type[T], content: Any, where: str) -> T:
+    """Validate a mapping.
+
+    Raises
+    ------
+    UserError
+        One line: where, which key, what is wrong with it.
+    """
+    try:
+        return kind.model_validate(content)
+    except ValidationError as error:
+        raise UserError(f"{where}: {_first(error)}") from None
+
+
+def model_config(model_class: type, fields: dict[str, Any], where: str) -> Any:
+    """Build a model's frozen config dataclass from its differences; unknown fields are refused.
+
+    Raises
+    ------
+    UserError
+        One line: where, which field, what is wrong with it.
+    """
+    config_class = model_class.Config  # type: ignore[attr-defined]
+    known = [f.name for f in dataclasses.fields(config_class)]
+    for name in fields:
+        if name not in known:
+            raise UserError(f"{where}: unknown field {name!r}, expected one of {', '.join(known)}")
+    try:
+        return TypeAdapter(config_class).validate_python(fields)
+    except ValidationError as error:
+        raise UserError(f"{where}: {_first(error)}") from None
+
+
+def load(reference: str) -> Any:
+    """Import ``module:name``.
+
+    Raises
+    ------
+    UserError
+        If there is no such module or name.
+    """
+    module, _, name = reference.partition(":")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except ModuleNotFoundError as error:
+        raise UserError(f"{reference}: no module named {error.name!r}") from None
+    except AttributeError:
+        raise UserError(f"{reference}: module {module} has no {name!r}") from None
+
+
+def schemas() -> dict[str, dict[str, Any]]:
+    """JSON schemas of the three file kinds, by the names under workflow/schemas/."""
+    kinds = {"config": Settings, "model": ModelFile, "dataset": DatasetFile}
+    return {name: kind.model_json_schema(by_alias=True) for name, kind in kinds.items()}
+
+
+def _first(error: ValidationError) -> str:
+    detail = error.errors()[0]
+    key = ".".join(str(part) for part in detail["loc"]) or "(top)"
+    found = "" if detail["type"] == "missing" else f", found {detail['input']!r:.80}"
+    return f"{key}: {detail['msg']}{found}"

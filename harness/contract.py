@@ -1,0 +1,154 @@
+"""The contract between a model and the benchmark.
+
+A model imports this file and torch, nothing else of the harness, and never learns which data set it
+is trained on. Axes, here and everywhere: B batch, L time, D channels, S samples, Z latent.
+
+Missing values are a mask, never NaN: ``x`` is 0 wherever ``mask`` is 0.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+Task = Literal["generation", "reconstruction", "interpolation", "extrapolation"]
+
+
+class Diverged(RuntimeError):
+    """Training or sampling left the finite numbers, or a solver gave up.
+
+    Not an error of the program: the trainer turns it into a record with status ``diverged`` and this
+    message as its reason.
+    """
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some records on their own, padded time grids.
+
+    Attributes
+    ----------
+    x : (B, L, D)
+        Values; 0 where neither `mask` nor `target` is set.
+    t : (B, L)
+        Times in [0, 1], non-decreasing; padding repeats the last time.
+    mask : (B, L, D)
+        1 where the model may see the value. A prediction must not depend on `x` elsewhere.
+    target : (B, L, D)
+        1 where the value is fitted and scored. Equals `mask` in generation and reconstruction.
+    """
+
+    x: Float[Tensor, "B L D"]
+    t: Float[Tensor, "B L"]
+    mask: Float[Tensor, "B L D"]
+    target: Float[Tensor, "B L D"]
+
+    @property
+    def visible(self) -> Float[Tensor, "B L D"]:
+        """What the model may look at: `x` with everything hidden set to 0."""
+        return self.x * self.mask
+
+    def to(self, device: torch.device) -> "Batch":
+        return Batch(*(a.to(device) for a in (self.x, self.t, self.mask, self.target)))
+
+
+class Loss(NamedTuple):
+    """One quantity to descend: a scalar, what to log beside it, and whose optimiser takes the step."""
+
+    value: Float[Tensor, ""]
+    logs: Mapping[str, Tensor] = {}
+    optimiser: str = "main"
+
+
+class NegElbo(NamedTuple):
+    """Negative evidence lower bound of each record, in nats: ``kl + nll``, each of shape (B,)."""
+
+    kl: Float[Tensor, "B"]
+    nll: Float[Tensor, "B"]
+
+
+@dataclass(frozen=True)
+class Optimisation:
+    """An optimiser and its learning-rate schedule.
+
+    `interval` says when the schedule moves: after each optimiser ``step``, or after each ``epoch``
+    (a pass over the training series). A `ReduceLROnPlateau` is given the epoch's mean loss.
+    """
+
+    optimiser: Optimizer
+    schedule: Any = None
+    interval: Literal["step", "epoch"] = "step"
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a model must know about its data before it is built."""
+
+    length: int  # L, the longest grid
+    channels: int  # D
+
+
+class Model(nn.Module, ABC):
+    """Base class of every trained model.
+
+    A subclass declares `tasks` and `Config` (a frozen dataclass whose defaults are the published
+    settings) and implements `optimisers`, `loss` (or `training_step`) and, according to its tasks, `sample`, `predict`
+    and `neg_elbo`. All randomness comes from the generator that is passed in; a generator lives on
+    the model's device. Initial weights may use torch's global stream: the harness builds models
+    inside a seeded fork of it.
+
+    Parameters
+    ----------
+    config : Config
+        Hyper-parameters.
+    shape : Shape
+        Length and channels of the data.
+    """
+
+    tasks: ClassVar[frozenset[Task]]
+    Config: ClassVar[type]
+
+    def __init__(self, config: Any, shape: Shape):
+        super().__init__()
+        self.config = config
+        self.shape = shape
+
+    @abstractmethod
+    def optimisers(self) -> dict[str, Optimisation]:
+        """Build the optimisers, by the names that `Loss.optimiser` uses."""
+
+    def loss(self, batch: Batch, step: int, generator: torch.Generator) -> Loss:
+        """Return the training loss of a batch at optimiser step `step` (0, 1, ...).
+
+        Also watched on the validation series. A model without one loss overrides `training_step`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no single loss")
+
+    def training_step(self, batch: Batch, step: int, generator: torch.Generator) -> Iterator[Loss]:
+        """Yield the losses of one step in turn.
+
+        The trainer descends each loss before it asks for the next one, so a model with several
+        optimisers (a GAN) overrides this and yields once per optimiser.
+        """
+        yield self.loss(batch, step, generator)
+
+    def sample(
+        self, n: int, t: Float[Tensor, "L"], generator: torch.Generator
+    ) -> Float[Tensor, "n L D"]:
+        """Draw `n` series from the model on the grid `t`. Task: generation."""
+        raise NotImplementedError(f"{type(self).__name__} does not generate")
+
+    def predict(
+        self, batch: Batch, n_samples: int, generator: torch.Generator
+    ) -> Float[Tensor, "S B L D"]:
+        """Draw `n_samples` predictive means at every grid point, given what `batch.mask` shows."""
+        raise NotImplementedError(f"{type(self).__name__} does not predict")
+
+    def neg_elbo(self, batch: Batch, generator: torch.Generator) -> NegElbo:
+        """Return a one-sample estimate of the negative ELBO on `batch.target`, nats per record."""
+        raise NotImplementedError(f"{type(self).__name__} has no evidence bound")

@@ -1,0 +1,207 @@
+"""Score one cell: draw samples, compare them with the test series, write the record.
+
+The same scores, in the same order, for models, controls and samples that a user brings.
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from datasets.base import Dataset
+from harness import controls
+from harness.config import DatasetFile, Evaluation, load
+from harness.contract import Diverged
+from harness.grid import code_hash, digest
+from harness.records import Record, Score, circumstances
+from harness.trainer import Outcome, load_trained
+from metrics.classification import classify
+from metrics.marginal import bootstrap, marginal_literal, marginal_robust, wasserstein
+from metrics.memorisation import memorisation
+from metrics.prediction import persistence, predict
+
+Series = Float[np.ndarray, "n L D"]
+
+BOOTSTRAPS = 100
+# The literal scores are one evaluator fit; the robust ones are fits with seeds 0, 1, ...
+LITERAL_SEED = 1000
+
+
+@dataclass(frozen=True)
+class Footing:
+    """What every row of a data set's table is scored against."""
+
+    dataset: Dataset
+    description: DatasetFile
+    evaluation: Evaluation
+
+    @property
+    def test(self) -> Series:
+        return self.dataset.x[self.dataset.test]
+
+    @property
+    def train(self) -> Series:
+        return self.dataset.x[self.dataset.train]
+
+
+def score(footing: Footing, fake: Series, seed: int) -> list[Score]:
+    """Return all generation scores of samples `fake` (n, L, D), in normalised units.
+
+    Parameters
+    ----------
+    footing : Footing
+        Test and training series and the evaluator's settings.
+    fake : (n, L, D)
+        As many samples as there are test series, by the paper's protocol.
+    seed : int
+        Of the literal score's single evaluator fit; the robust fits have seeds 0, 1, ...
+    """
+    real, settings = footing.test, footing.evaluation
+    n = len(real)
+    scores = [
+        Score(name="marginal_literal", value=marginal_literal(real, fake), n=n),
+        _bootstrapped("marginal_robust", marginal_robust, real, fake),
+        _bootstrapped("wasserstein", wasserstein, real, fake),
+    ]
+    output = footing.description.prediction_output
+    literal_seed = LITERAL_SEED + seed
+    classifier = classify(real, fake, seed=literal_seed, epochs=settings.epochs)
+    predictor = predict(real, fake, seed=literal_seed, epochs=settings.epochs, output=output)
+    scores += [
+        Score(name="classification_literal", value=classifier.literal, n=classifier.n_test),
+        Score(name="prediction_literal", value=predictor.literal, n=predictor.n_test),
+    ]
+    fits = range(settings.fits)
+    classifiers = [classify(real, fake, seed=i, epochs=settings.epochs) for i in fits]
+    predictors = [predict(real, fake, seed=i, epochs=settings.epochs, output=output) for i in fits]
+    scores += [
+        _over_fits("classification_robust", [c.bce for c in classifiers], classifier.n_test),
+        _over_fits("classification_accuracy", [c.accuracy for c in classifiers], classifier.n_test),
+        _over_fits("classification_auc", [c.auc for c in classifiers], classifier.n_test),
+        _over_fits("prediction_robust", [p.mse for p in predictors], n),
+    ]
+    distance = memorisation(real, fake, footing.train)
+    scores += [
+        Score(name="nearest_train_generated", value=distance.generated, n=n),
+        Score(name="nearest_train_test", value=distance.test, n=n),
+        Score(name="nearest_train_ratio", value=distance.ratio, n=n),
+    ]
+    if footing.description.own_scores:
+        own: Mapping[str, float] = load(footing.description.own_scores)(real, fake)
+        scores += [Score(name=name, value=value, n=n) for name, value in own.items()]
+    return scores
+
+
+def _bootstrapped(name: str, function: Any, real: Series, fake: Series) -> Score:
+    spread = bootstrap(function, real, fake, n_boot=BOOTSTRAPS, seed=0)
+    return Score(name=name, value=function(real, fake), spread=spread, n=len(real))
+
+
+def _over_fits(name: str, values: list[float], n: int) -> Score:
+    spread = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    return Score(name=name, value=float(np.mean(values)), spread=spread, n=n)
+
+
+def control_scores(footing: Footing, control: str, seed: int) -> tuple[Series | None, list[Score]]:
+    """Return a control's samples (None where it generates nothing) and its scores."""
+    if control == "persistence":
+        value, n = persistence(footing.test), len(footing.test)
+        return None, [
+            Score(name=name, value=value, n=n)
+            for name in ("prediction_literal", "prediction_robust")
+        ]
+    generate = controls.GENERATORS[control]
+    fake = generate(footing.train, len(footing.test), np.random.default_rng([seed, 1]))
+    return fake, score(footing, fake, seed)
+
+
+@torch.no_grad()
+def draw(spec: dict[str, Any], footing: Footing, weights: Path, device: torch.device) -> Series:
+    """Draw as many samples from a trained model as there are test series.
+
+    Raises
+    ------
+    Diverged
+        If a sample is not finite.
+    """
+    dataset = footing.dataset
+    model = load_trained(spec, dataset, weights, device)
+    generator = torch.Generator(device).manual_seed(spec["seed"] + 1)
+    t = torch.from_numpy(np.array(dataset.t[0])).to(device)
+    fake = model.sample(len(dataset.test), t, generator).float().cpu().numpy()
+    if not np.isfinite(fake).all():
+        raise Diverged(
+            f"sampling: {np.sum(~np.isfinite(fake).all((1, 2)))} of {len(fake)} not finite"
+        )
+    return fake
+
+
+def evaluate(
+    spec: dict[str, Any],
+    footing: Footing,
+    outcome: Outcome | None,
+    weights: Path | None,
+    device: torch.device,
+) -> tuple[Record, Series | None]:
+    """Score a trained cell, or a control where `outcome` is None.
+
+    Returns
+    -------
+    Record
+        Complete; without scores if training or sampling failed.
+    (n, L, D) or None
+        The samples.
+    """
+    start = time.monotonic()
+    fake, scores = None, []
+    status, reason = ("done", None) if outcome is None else (outcome.status, outcome.reason)
+    sampled = start
+    if outcome is None or weights is None:
+        fake, scores = control_scores(footing, spec["model"], spec["seed"])
+    elif status == "done":
+        try:
+            fake = draw(spec, footing, weights, device)
+            sampled = time.monotonic()
+            scores = score(footing, fake, spec["seed"])
+        except Diverged as error:
+            status, reason = "diverged", str(error)
+        except (torch.OutOfMemoryError, MemoryError) as error:
+            status, reason = "oom", f"sampling: {str(error).splitlines()[0]}"
+    dataset = footing.dataset
+    record = Record(
+        task=spec["task"],
+        dataset=spec["dataset"],
+        model=spec["model"],
+        seed=spec["seed"],
+        budget=spec["budget"],
+        control=outcome is None,
+        config_hash=digest([spec, footing.evaluation.model_dump()]),
+        code_hash=digest([code_hash(__name__), outcome.code_hash if outcome else None]),
+        data_digest=dataset.data_digest,
+        split_digest=dataset.split_digest,
+        status=status,
+        reason=reason,
+        scores=scores,
+        title=footing.description.title,
+        n_train=len(dataset.train),
+        n_validation=len(dataset.validation),
+        n_test=len(dataset.test),
+        length=dataset.x.shape[1],
+        channels=dataset.x.shape[2],
+        evaluator_fits=footing.evaluation.fits,
+        evaluator_epochs=footing.evaluation.epochs,
+        settings={key: spec[key] for key in ("class", "config", "training") if key in spec},
+        steps=outcome.steps if outcome else 0,
+        train_seconds=outcome.seconds if outcome else 0.0,
+        sample_seconds=sampled - start,
+        score_seconds=time.monotonic() - sampled,
+        peak_memory_bytes=outcome.peak_memory_bytes if outcome else None,
+        parameters=outcome.parameters if outcome else 0,
+        **circumstances(device),
+    )
+    return record, fake

@@ -1,0 +1,481 @@
+"""Figures from the cells' directories: each plot function takes arrays or a tidy frame and returns
+a figure; `write` alone writes files. The same cells give the same bytes.
+
+Colours (Okabe & Ito 2008, safe for colour-blind readers) belong to models, the same in all figures;
+data are black, controls grey.
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import matplotlib.style
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+
+from datasets.base import Dataset
+from datasets.files import replacing
+from harness import comparison, summary
+from harness.comparison import CHANCE, FLOOR, SCORES, Section
+from harness.errors import UserError
+from harness.records import write_json
+from harness.summary import CellFiles
+from harness.tables import ARROWS, ending, label
+
+STYLE = Path(__file__).with_suffix(".mplstyle")
+FRONT = "flame"  # the data set of the paper's figure 1
+PALETTE = {"ls4": "#0072B2", "latent_ode": "#D55E00", "rnn_vae": "#009E73"}
+SPARE = ("#CC79A7", "#E69F00", "#56B4E9", "#8C6D31", "#7F3C8D")  # for other models, by name
+DATA, CONTROL = "black", "#777777"
+EXAMPLES = summary.EXAMPLES
+BINS = 50
+CAPTIONS = "captions.json"
+UNITS = {"marginal": "1/unit", "classification": "nats", "prediction": "unit²"}  # unit of the data
+
+
+def write(records_dir: Path, data_dir: Path, out: Path) -> list[Path]:
+    """Write all figures as .pdf and .png below `out`, and their captions, and return the paths.
+
+    Parameters
+    ----------
+    records_dir : Path
+        Searched for cells; one without summary or history is left out of the figures that need it.
+    data_dir : Path
+        Where prepared data may lie; without them, figure 2 has no real series.
+    out : Path
+
+    Raises
+    ------
+    UserError
+        If there is no record, or two have the same identity.
+    """
+    cells = summary.find(records_dir)
+    if not cells:
+        raise UserError(f"{records_dir}: no record.json below this folder")
+    paths, captions = [], {}
+    with matplotlib.style.context(STYLE):
+        for stem, figure, caption in _figures(cells, data_dir):
+            paths += save(figure, out / stem)
+            captions[stem] = caption
+    write_json(out / CAPTIONS, captions)
+    return [*paths, out / CAPTIONS]
+
+
+def save(figure: Figure, stem: Path) -> list[Path]:
+    """Write a figure as .pdf and .png, each whole or not at all, without date and program name."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # laid out by now; once more for each file takes a second
+    metadata = {".pdf": {"CreationDate": None}, ".png": {"Software": None}}
+    paths = [stem.with_name(stem.name + suffix) for suffix in metadata]
+    for path in paths:
+        with replacing(path) as part:
+            figure.savefig(part, metadata=metadata[path.suffix])
+    return paths
+
+
+def _figures(cells: list[CellFiles], data_dir: Path) -> Iterator[tuple[str, Figure, str]]:
+    """Yield each figure with the stem of its files and its caption."""
+    compared = comparison.sections([cell.record for cell in cells])
+    palette = colours(sorted({row.model for s in compared for row in s.models if row.records}))
+    stems: set[str] = set()
+    for section in compared:
+        head = section.head
+        own = {(r.model, r.seed) for row in section.rows for r in row.records}
+        key = (head.task, head.budget, head.dataset)
+        files = {
+            (c.record.model, c.record.seed): c
+            for c in cells
+            if (c.record.task, c.record.budget, c.record.dataset) == key
+            and (c.record.model, c.record.seed) in own
+        }
+        stem = f"{head.dataset}_{head.budget}"
+        if stem in stems:  # the same data set once more, on another footing
+            stem += f"_{head.data_digest[:8]}_{head.split_digest[:8]}_{head.evaluator_epochs}"
+        stems.add(stem)
+        for kind, figure, caption in _of_section(section, files, palette, data_dir):
+            yield f"{kind}_{stem}", figure, caption
+
+
+def _of_section(
+    section: Section,
+    files: Mapping[tuple[str, int], CellFiles],
+    palette: Mapping[str, str],
+    data_dir: Path,
+) -> Iterator[tuple[str, Figure, str]]:
+    head = section.head
+    what = f"{head.title}, budget {head.budget}"
+    shown: dict[str, dict[str, np.ndarray]] = {}  # model -> arrays of its first seed with samples
+    names = []
+    for row in section.models:
+        for record in row.done:
+            arrays = files[row.model, record.seed].summary()
+            if arrays:
+                shown[row.model] = arrays
+                names.append(f"{label(row.model)} seed {record.seed}")
+                break
+    if shown:
+        who = f"{what}; {', '.join(names)}"
+        n = f"{head.n_test} test series and as many samples"
+        channel = "" if head.channels == 1 else " First channel."
+        first = next(iter(shown.values()))
+        if head.dataset == FRONT:
+            bands = {"data": _band(first, "real")} | {m: _band(a, "fake") for m, a in shown.items()}
+            yield (
+                "figure1a",
+                mean_trajectories(bands, palette, who),
+                f"Figure 1a. {who}. Mean (line) and 5–95 % band over {n} at each time step; the "
+                f"dashed line is the mean of the data.",
+            )
+            values = {"data": first["real_at_steps"][..., 0]}
+            values |= {m: a["fake_at_steps"][..., 0] for m, a in shown.items()}
+            yield (
+                "figure1b",
+                step_histograms(values, first["steps"], palette, who),
+                f"Figure 1b. {who}. Histograms of {n} at four time steps, {BINS} bins over the "
+                "range of the data; generated values outside it count in the outermost bins. The "
+                "thin black outline is the histogram of the data.",
+            )
+        real, unit = _real(section, data_dir)
+        band = _band(first, "real")
+        examples = {m: a["examples"][..., 0] for m, a in shown.items()}
+        yield (
+            "figure2",
+            samples(real, band, examples, unit, palette, who),
+            f"Figure 2. {who}. Test series and samples, the first {EXAMPLES} of each.{channel}"
+            + ("" if real is not None else " The real series are not passed on with the records."),
+        )
+    yield (
+        "scores",
+        score_intervals(score_lines(section), _floors(section), palette, what),
+        f"Robust scores. {what}. A dot for each seed with the standard deviation over evaluator "
+        "fits (marginal: over bootstrap resamples). Grey band: the noise floor, real training "
+        "series in place of samples, with its own deviation. Dotted line: ln 2, a classifier that "
+        "cannot tell.",
+    )
+    curves = _curves(section, files)
+    if not curves.empty:
+        yield (
+            "training",
+            training_curves(curves, palette, what),
+            f"Training curves. {what}. Each model's own training loss (solid) and the same on the "
+            "validation series (dashed), a line for each seed; a cross marks a seed that did not "
+            "end well. Losses of different models are not comparable.",
+        )
+
+
+# -- what is plotted ------------------------------------------------------------------------------
+
+
+def colours(models: list[str]) -> dict[str, str]:
+    """Give each model a colour; models that are not in the palette share the spare ones by turn."""
+    others = [model for model in models if model not in PALETTE]
+    return PALETTE | {model: SPARE[i % len(SPARE)] for i, model in enumerate(others)}
+
+
+def _band(arrays: Mapping[str, np.ndarray], name: str) -> Float[np.ndarray, "3 L"]:
+    """Mean and the ends of the band of the first channel."""
+    return np.stack([arrays[f"{name}_{part}"][:, 0] for part in ("mean", "low", "high")])
+
+
+def _real(section: Section, data_dir: Path) -> tuple[Float[np.ndarray, "k L"] | None, str]:
+    """The first test series and their unit, if the data that the records are about are there."""
+    head = section.head
+    path = data_dir / "prepared" / f"{head.dataset}.npz"
+    unknown = "normalised value"
+    if not path.exists():
+        return None, unknown
+    dataset = Dataset.load(path)
+    if (dataset.data_digest, dataset.split_digest) != (head.data_digest, head.split_digest):
+        return None, unknown
+    return dataset.x[dataset.test[:EXAMPLES], :, 0], f"value; 1 is a {dataset.meta['unit']}"
+
+
+def _floors(section: Section) -> dict[str, tuple[float, float]]:
+    floors = {score: section.floor(score) for score in SCORES}
+    return {score: floor for score, floor in floors.items() if floor is not None}
+
+
+def score_lines(section: Section) -> pd.DataFrame:
+    """Return a line for each record and robust score: model, control, seed, score, value, spread.
+
+    A record that has none keeps a line without a score, with how it ended.
+    """
+    lines = []
+    for row in section.rows:
+        for record in row.records:
+            line = {"model": row.model, "control": row.control, "seed": record.seed}
+            robust = {f"{score}_robust": score for score in SCORES}
+            found = [
+                line | {"score": robust[s.name], "value": s.value, "spread": s.spread}
+                for s in record.scores
+                if s.name in robust
+            ]
+            end = None if record.status == "done" else ending(record)
+            lines += [item | {"ending": end} for item in found or [line]]
+    return pd.DataFrame(lines, columns=[*line, "score", "value", "spread", "ending"])
+
+
+def _curves(section: Section, files: Mapping[tuple[str, int], CellFiles]) -> pd.DataFrame:
+    """Histories of all models under each other: model, seed, ending, step, loss, validation_loss."""
+    found = []
+    for row in section.models:
+        for record in row.records:
+            history = files[row.model, record.seed].history()
+            if history.empty:
+                continue
+            # the first logged loss, whatever a model with several optimisers calls it
+            loss = next(c for c in history.columns if c.rpartition("/")[2] == "loss")
+            validation = history.get("validation_loss", pd.Series(np.nan, history.index))
+            found.append(
+                pd.DataFrame(
+                    {
+                        "model": row.model,
+                        "seed": record.seed,
+                        "ending": None if record.status == "done" else ending(record),
+                        "step": history["step"],
+                        "loss": history[loss],
+                        "validation_loss": validation,
+                    }
+                )
+            )
+    return pd.concat(found, ignore_index=True) if found else pd.DataFrame()
+
+
+# -- the figures ----------------------------------------------------------------------------------
+
+
+def mean_trajectories(
+    bands: Mapping[str, Float[np.ndarray, "3 L"]], palette: Mapping[str, str], title: str
+) -> Figure:
+    """Plot mean and band against time, a panel for the data and one for each model.
+
+    Parameters
+    ----------
+    bands : mapping
+        "data" and models -> mean, lower and upper end at each step. Step 0 is left out: the axis is
+        logarithmic, since the transition lies in the first tenth of the grid.
+    """
+    figure = Figure(figsize=(2.0 * len(bands) + 0.6, 2.4))
+    axes = figure.subplots(1, len(bands), sharex=True, sharey=True, squeeze=False)[0]
+    real = bands["data"]
+    for ax, (name, (mean, low, high)) in zip(axes, bands.items(), strict=True):
+        colour = palette.get(name, DATA)
+        t = np.arange(1, len(mean))
+        ax.fill_between(t, low[1:], high[1:], color=colour, alpha=0.25, linewidth=0)
+        ax.plot(t, mean[1:], color=colour)
+        if name != "data":
+            ax.plot(t, real[0, 1:], color=DATA, linestyle="--", linewidth=0.8)
+        ax.set(title=label(name), xlabel="time step", xscale="log")
+        _log_ticks(ax.xaxis)
+    span = np.ptp(real)
+    axes[0].set_ylim(*_limits(np.stack(list(bands.values())), real.min() - span, real.max() + span))
+    axes[0].set_ylabel("flame radius x")
+    figure.suptitle(title)
+    return figure
+
+
+def step_histograms(
+    values: Mapping[str, Float[np.ndarray, "n 4"]],
+    steps: np.ndarray,
+    palette: Mapping[str, str],
+    title: str,
+) -> Figure:
+    """Plot histograms at some steps (columns) of the data and of each model (rows)."""
+    rows = len(values)
+    figure = Figure(figsize=(7.0, 1.15 * rows + 0.7))
+    axes = figure.subplots(rows, len(steps), sharex=True, sharey="col", squeeze=False)
+    real = values["data"]
+    edges = np.linspace(real.min(), real.max(), BINS + 1)
+    for line, (name, drawn) in zip(axes, values.items(), strict=True):
+        for k, ax in enumerate(line):
+            share = _shares(drawn[:, k], edges)
+            ax.stairs(share, edges, fill=True, color=palette.get(name, DATA), alpha=0.8)
+            if name != "data":
+                ax.stairs(_shares(real[:, k], edges), edges, color=DATA, linewidth=0.7)
+            ax.yaxis.set_major_locator(MaxNLocator(3))
+        line[0].set_ylabel(f"{label(name)}\nshare")
+    for ax, step in zip(axes[0], steps, strict=True):
+        ax.set_title(f"step {step}")
+    for ax in axes[-1]:
+        ax.set_xlabel("flame radius x")
+    figure.suptitle(title)
+    return figure
+
+
+def _shares(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    inside = np.clip(values, edges[0], edges[-1])
+    return np.histogram(inside, edges)[0] / len(values)
+
+
+def samples(
+    real: Float[np.ndarray, "k L"] | None,
+    band: Float[np.ndarray, "3 L"],
+    examples: Mapping[str, Float[np.ndarray, "k L"]],
+    unit: str,
+    palette: Mapping[str, str],
+    title: str,
+) -> Figure:
+    """Plot single series, a row for the real ones and one for each model.
+
+    Parameters
+    ----------
+    real : (k, L) or None
+        Real series; None where they are not at hand.
+    band : (3, L)
+        Mean, 5 % and 95 % quantile of the real series, shown in the place of missing ones.
+    examples : mapping
+        Models -> generated series.
+    """
+    rows = len(examples) + 1
+    columns = max(len(series) for series in examples.values())
+    figure = Figure(figsize=(7.0, 1.05 * rows + 0.8))
+    grid = figure.add_gridspec(rows, columns)
+    length = band.shape[1]
+    everything = np.concatenate([band, *examples.values(), *([] if real is None else [real])])
+    span = np.ptp(band)
+    low, high = _limits(everything, band.min() - span, band.max() + span)
+
+    def panel(row: int, column: int, name: str) -> Axes:
+        ax = figure.add_subplot(grid[row, column])
+        ax.set(xlim=(0, length - 1), ylim=(low, high))
+        ax.tick_params(labelleft=column == 0, labelbottom=row == rows - 1)
+        if column == 0:
+            ax.set_ylabel(label(name))
+        if row == rows - 1:
+            ax.set_xlabel("time step")
+        return ax
+
+    if real is None:
+        ax = panel(0, 0, "real")
+        ax.fill_between(np.arange(length), band[1], band[2], color=DATA, alpha=0.15, linewidth=0)
+        ax.plot(band[0], color=DATA)
+        note = figure.add_subplot(grid[0, 1:])
+        note.set_axis_off()
+        note.text(
+            0.02,
+            0.5,
+            "mean and 5–95 % band of the test series;\nthe series are not part of the repository",
+            va="center",
+        )
+    drawn = {} if real is None else {"real": real}
+    for row, (name, series) in enumerate((drawn | dict(examples)).items(), 1 - len(drawn)):
+        for column, values in enumerate(series):
+            colour = palette.get(name, DATA)
+            panel(row, column, name).plot(values, color=colour, linewidth=0.7)
+    figure.supylabel(unit)
+    figure.suptitle(title)
+    return figure
+
+
+def score_intervals(
+    lines: pd.DataFrame,
+    floors: Mapping[str, tuple[float, float]],
+    palette: Mapping[str, str],
+    title: str,
+) -> Figure:
+    """Plot robust scores as dots with intervals: a panel for each score, a row for each model.
+
+    Parameters
+    ----------
+    lines : DataFrame
+        As `score_lines` returns it; rows appear in its order.
+    floors : mapping
+        score -> the noise floor's value and spread.
+    """
+    names = list(dict.fromkeys(lines["model"]))
+    controls = set(lines.loc[lines["control"], "model"])
+    figure = Figure(figsize=(7.0, 0.25 * len(names) + 1.1))
+    axes = figure.subplots(1, len(SCORES), sharey=True)
+    for ax, score in zip(axes, SCORES, strict=True):
+        if score in floors:
+            value, spread = floors[score]
+            ax.axvspan(value - spread, value + spread, color="0.85", linewidth=0)
+        if score == "classification":
+            ax.axvline(CHANCE, color=CONTROL, linestyle=":", linewidth=0.8)
+        values = lines.loc[lines["score"] == score, "value"].astype(float)
+        if score != "classification" and 0 < 10 * values.min() < values.max():
+            ax.set_xscale("log")
+            _log_ticks(ax.xaxis)
+        for y, name in enumerate(names):
+            own = lines[lines["model"] == name]
+            found = own[(own["score"] == score) & own["value"].notna()]
+            colour = CONTROL if name in controls else palette.get(name, DATA)
+            offsets = np.linspace(-0.2, 0.2, len(found)) if len(found) > 1 else [0.0]
+            ax.errorbar(
+                found["value"].astype(float),
+                y + np.asarray(offsets[: len(found)]),
+                xerr=found["spread"].astype(float).fillna(0.0),
+                fmt="o",
+                markersize=3,
+                color=colour,
+                linewidth=0.9,
+            )
+            if found.empty:
+                ends = own["ending"].dropna().unique()
+                text = ", ".join(ends) if len(ends) else "no such score"
+                ax.text(0.5, y, text, ha="center", va="center", color=colour, fontsize=6,
+                        transform=ax.get_yaxis_transform())  # fmt: skip
+        n_models = len(names) - len(controls)
+        if 0 < n_models < len(names):
+            ax.axhline(n_models - 0.5, color=CONTROL, linewidth=0.5)
+        side = "right" if ARROWS[score] == "↑" else "left"
+        ax.set(xlabel=f"{score}, {UNITS[score]}\nbetter to the {side}", ylim=(len(names) - 0.5, -0.5))
+    axes[0].set_yticks(range(len(names)), [_share_done(lines, name) for name in names])
+    figure.suptitle(title)
+    return figure
+
+
+def _share_done(lines: pd.DataFrame, name: str) -> str:
+    """Label of a row, with the number of seeds done where it is not all."""
+    ends = lines[lines["model"] == name].groupby("seed")["ending"].first().isna()
+    return label(name) + ("" if ends.all() else f"\n{ends.sum()} of {len(ends)} seeds")
+
+
+def training_curves(lines: pd.DataFrame, palette: Mapping[str, str], title: str) -> Figure:
+    """Plot training and validation loss against the step, a panel for each model.
+
+    Parameters
+    ----------
+    lines : DataFrame
+        Columns model, seed, ending (None where all went well), step, loss, validation_loss.
+    """
+    names = list(dict.fromkeys(lines["model"]))
+    figure = Figure(figsize=(2.3 * len(names) + 0.4, 2.4))
+    axes = figure.subplots(1, len(names), squeeze=False)[0]
+    for ax, name in zip(axes, names, strict=True):
+        own = lines[lines["model"] == name]
+        for _, run in own.groupby("seed"):
+            ax.plot(run["step"], run["loss"], color=palette.get(name, DATA), alpha=0.8)
+            ax.plot(run["step"], run["validation_loss"], color=palette.get(name, DATA),
+                    linestyle="--", linewidth=0.8, alpha=0.8)  # fmt: skip
+            if run["ending"].notna().any():
+                ax.plot(run["step"].iloc[-1], run["loss"].iloc[-1], "x", color=DATA)
+        values = own[["loss", "validation_loss"]].to_numpy(float)
+        # a likelihood may change its sign and fall by orders of magnitude
+        if np.nanmin(values) > 0:
+            ax.set_yscale("log")
+            _log_ticks(ax.yaxis)
+        else:
+            ax.set_yscale("symlog")
+        ax.set(title=label(name), xlabel="optimiser step")
+    axes[0].set_ylabel("loss")
+    figure.suptitle(title)
+    return figure
+
+
+def _log_ticks(axis: Axis) -> None:
+    """Put plain numbers at 1 and 3 of each decade."""
+    axis.set_major_locator(LogLocator(subs=(1, 3)))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter(NullFormatter())
+
+
+def _limits(values: np.ndarray, lowest: float, highest: float) -> tuple[float, float]:
+    """Limits that show all values, but no farther out than `lowest` and `highest`."""
+    low, high = max(values.min(), lowest), min(values.max(), highest)
+    margin = 0.05 * (high - low)
+    return low - margin, high + margin

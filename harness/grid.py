@@ -1,0 +1,173 @@
+"""The grid: from the YAML files to cells, their directories and the source files they depend on.
+
+Pure functions of configuration, on the standard library and YAML alone, so that the process that
+plans the graph needs nothing but Snakemake. Values are checked in `harness.config`, by the jobs.
+
+A cell is (task, dataset, model, seed); together with the budget it names one directory and one
+record: ``<results>/<budget>/<task>/<dataset>/<model>/<seed>/``.
+"""
+
+import ast
+import functools
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from harness.errors import UserError
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("baselines", "datasets", "harness", "ls4", "metrics")
+
+
+@dataclass(frozen=True, order=True)
+class Cell:
+    """One experiment of the grid. `control` rows are scored but not trained."""
+
+    task: str
+    dataset: str
+    model: str
+    seed: int
+    control: bool
+
+    @property
+    def path(self) -> str:
+        return f"{self.task}/{self.dataset}/{self.model}/{self.seed}"
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a mapping from a YAML file.
+
+    Raises
+    ------
+    UserError
+        If the file is missing, is not YAML or holds no mapping.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: expected a mapping, found {type(content).__name__}")
+    return content
+
+
+def merge(base: Mapping[str, Any], *updates: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Merge mappings recursively; later ones win, lists are replaced whole."""
+    result = dict(base)
+    for update in updates:
+        for key, value in (update or {}).items():
+            old = result.get(key)
+            both = isinstance(old, Mapping) and isinstance(value, Mapping)
+            result[key] = merge(old, value) if both else value
+    return result
+
+
+def describe(kind: str, name: str) -> dict[str, Any]:
+    """Read ``config/<kind>/<name>.yaml``; kind is "models" or "datasets"."""
+    path = ROOT / "config" / kind / f"{name}.yaml"
+    if not path.is_file():
+        known = ", ".join(available(kind))
+        raise UserError(f"unknown {kind[:-1]} {name!r}: expected one of {known} (config/{kind}/)")
+    return read_yaml(path)
+
+
+def available(kind: str) -> list[str]:
+    """Names that have a file in ``config/<kind>/``."""
+    return sorted(p.stem for p in (ROOT / "config" / kind).glob("*.yaml"))
+
+
+def cells(config: Mapping[str, Any]) -> list[Cell]:
+    """Return the cells of a configuration's grid, in the order in which it lists them."""
+    found: dict[Cell, None] = {}
+    for block in config["grid"]:
+        for dataset in block["datasets"]:
+            for model in block["models"]:
+                for seed in block["seeds"]:
+                    found[Cell(block["task"], dataset, model, seed, control=False)] = None
+            for control in block["controls"]:
+                for seed in block["seeds"]:
+                    found[Cell(block["task"], dataset, control, seed, control=True)] = None
+    return list(found)
+
+
+def dataset_spec(config: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Return a data set's description with the configuration's changes (``datasets: <name>:``)."""
+    return merge(describe("datasets", name), config.get("datasets", {}).get(name))
+
+
+def training_spec(config: Mapping[str, Any], cell: Cell) -> dict[str, Any]:
+    """Resolve all that training a cell depends on, the data apart.
+
+    Returns
+    -------
+    dict
+        Identity, ``class``, ``config`` (fields that differ from the model's defaults) and
+        ``training`` (steps, batch size, ...). Its digest is the record's config hash.
+    """
+    file = describe("models", cell.model)
+    budget = config["budget"]
+    if budget not in file["training"]:
+        known = ", ".join(file["training"])
+        raise UserError(f"config/models/{cell.model}.yaml: no budget {budget!r}, only {known}")
+    training = dict(file["training"][budget])
+    per_dataset = training.pop("datasets", {})
+    return {
+        "task": cell.task,
+        "dataset": cell.dataset,
+        "model": cell.model,
+        "seed": cell.seed,
+        "budget": budget,
+        "class": file["class"],
+        "config": merge(file.get("config", {}), file.get("datasets", {}).get(cell.dataset)),
+        "training": merge(training, per_dataset.get(cell.dataset)),
+    }
+
+
+def digest(content: Any) -> str:
+    """SHA-256 of a JSON-able object in canonical form."""
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+@functools.cache
+def source_files(module: str) -> tuple[str, ...]:
+    """Return a module's file and those of all project modules that it imports, relative to ROOT.
+
+    What a job's result depends on as code; found by reading import statements, without importing.
+    """
+    path = ROOT / (module.replace(".", "/") + ".py")
+    if not path.is_file():
+        raise UserError(f"no module {module}: expected {path.relative_to(ROOT)}")
+    files = {module: path}
+    pending = [path]
+    while pending:
+        for name in _imports(pending.pop()):
+            file = ROOT / (name.replace(".", "/") + ".py")
+            if name not in files and file.is_file():
+                files[name] = file
+                pending.append(file)
+    return tuple(sorted(str(f.relative_to(ROOT)) for f in files.values()))
+
+
+def _imports(path: Path) -> Iterable[str]:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        else:
+            continue
+        yield from (name for name in names if name.split(".")[0] in PACKAGES)
+
+
+def code_hash(*modules: str) -> str:
+    """SHA-256 over the source files of some modules and of what they import."""
+    files = sorted({file for module in modules for file in source_files(module)})
+    return digest({f: hashlib.sha256((ROOT / f).read_bytes()).hexdigest() for f in files})

@@ -1,0 +1,186 @@
+"""Records: one flat JSON object for each cell, written whole or not at all.
+
+A record says what was run (identity), how it ended (status), what came out (scores), what it cost
+and under which circumstances. Divergence, time-out and lack of memory are results, not errors.
+"""
+
+import json
+import math
+import os
+import platform
+import subprocess
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from harness.errors import UserError
+from harness.grid import ROOT
+
+Status = Literal["done", "diverged", "timeout", "oom", "failed", "skipped"]
+IDENTITY = ["budget", "task", "dataset", "model", "seed"]
+
+
+class Score(BaseModel):
+    """A number with its spread (a standard deviation; over what, docs/scores.md says) and count."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    value: float | None
+    spread: float | None = None
+    n: int | None = None
+
+
+class Record(BaseModel):
+    """All that is kept of one cell."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    # identity
+    task: str
+    dataset: str
+    model: str
+    seed: int
+    budget: str
+    control: bool
+    config_hash: str
+    code_hash: str
+    data_digest: str
+    split_digest: str
+    # result
+    status: Status
+    reason: str | None
+    scores: list[Score]
+    # the data and the settings that a reader of a table asks for
+    title: str
+    n_train: int
+    n_validation: int
+    n_test: int
+    length: int
+    channels: int
+    evaluator_fits: int
+    evaluator_epochs: int
+    settings: dict[str, Any]  # class, config and training as resolved
+    # cost
+    steps: int
+    train_seconds: float
+    sample_seconds: float
+    score_seconds: float
+    peak_memory_bytes: int | None
+    parameters: int
+    # circumstances
+    commit: str
+    dirty: bool | None
+    versions: dict[str, str]
+    device: str
+    threads: int
+    date: str
+
+
+def circumstances(device: torch.device) -> dict[str, Any]:
+    """Return the circumstances of a run on `device`, as fields of a record."""
+    commit = _git("rev-parse", "HEAD")
+    changes = _git("status", "--porcelain", "--untracked-files=no")
+    packages = ("torch", "torchdiffeq", "numpy", "scipy")
+    return {
+        "commit": commit or "unknown",
+        "dirty": None if changes is None else bool(changes),
+        "versions": {"python": platform.python_version()} | {p: version(p) for p in packages},
+        "device": device_name(device),
+        "threads": torch.get_num_threads(),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def device_name(device: torch.device) -> str:
+    """Return the marketing name of a GPU or of this machine's processor."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        name = next(
+            line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")
+        )
+    except (OSError, StopIteration):
+        name = platform.processor() or platform.machine()
+    return f"CPU {name}"
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON whole or not at all; NaN and infinities become null."""
+    write_text(path, json.dumps(_finite(content), indent=1, allow_nan=False) + "\n")
+
+
+def _finite(content: Any) -> Any:
+    if isinstance(content, dict):
+        return {key: _finite(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_finite(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
+
+
+def write(record: Record, path: Path) -> None:
+    """Write a record whole or not at all."""
+    write_json(path, record.model_dump())
+
+
+def read(path: Path) -> Record:
+    """Read and check a record.
+
+    Raises
+    ------
+    UserError
+        If the file is no record.
+    """
+    try:
+        return Record.model_validate_json(path.read_text(encoding="utf-8"))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise UserError(f"{path}: not a record: {where}: {first['msg']}") from None
+
+
+def find(folder: Path) -> list[Record]:
+    """Read all ``record.json`` below a folder, in the order of their identity."""
+    records = [read(path) for path in folder.rglob("record.json")]
+    return sorted(records, key=lambda r: tuple(getattr(r, key) for key in IDENTITY))
+
+
+def frame(records: list[Record]) -> pd.DataFrame:
+    """Return a tidy table: one line for each score of each record, identity columns first.
+
+    A record without scores keeps one line, with `score` missing, so that failures stay visible.
+    """
+    rows = []
+    for record in records:
+        shared = record.model_dump(exclude={"scores", "settings", "versions"})
+        scores: list[Score | None] = list(record.scores) or [None]
+        for s in scores:
+            fields = {"score": None, "value": None, "spread": None, "n": None}
+            if s is not None:
+                fields = {"score": s.name, "value": s.value, "spread": s.spread, "n": s.n}
+            rows.append({key: shared[key] for key in IDENTITY} | fields | shared)
+    return pd.DataFrame(rows)

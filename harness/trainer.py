@@ -1,0 +1,325 @@
+"""Train one cell: any model, one loop, resumable at any moment.
+
+Output, in the cell's directory: ``weights.safetensors`` (what is scored: the moving average of the
+weights where there is one), ``history.jsonl`` (a row every few steps) and ``train.json`` (how it
+ended and what it cost). A checkpoint beside them is written every few minutes and removed at the
+end; whoever starts the same cell again goes on from it and ends with the same weights.
+"""
+
+import json
+import math
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from safetensors.torch import load_file, save_file
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from datasets.base import Dataset
+from harness.batches import batch_indices, make_batch, steps_per_epoch
+from harness.config import Training, check, load, model_config
+from harness.contract import Batch, Diverged, Model, Optimisation, Shape
+from harness.grid import code_hash, digest
+from harness.records import Status, write_json, write_text
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a training ended, and its cost; the content of ``train.json``."""
+
+    status: Status
+    reason: str | None
+    steps: int
+    seconds: float
+    peak_memory_bytes: int
+    parameters: int
+    config_hash: str
+    code_hash: str
+
+
+class _TimeLimit(Exception):
+    pass
+
+
+def build(spec: dict[str, Any], dataset: Dataset, device: torch.device) -> Model:
+    """Build the model of a resolved training spec (`harness.grid.training_spec`).
+
+    Initial weights come from torch's global stream, seeded inside a fork: nothing leaks out.
+
+    Raises
+    ------
+    UserError
+        If the class or its configuration is wrong.
+    """
+    model_class = load(spec["class"])
+    config = model_config(model_class, spec["config"], f"config/models/{spec['model']}.yaml")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(spec["seed"])
+        model = model_class(config, Shape(length=dataset.x.shape[1], channels=dataset.x.shape[2]))
+    return model.to(device)
+
+
+def load_trained(
+    spec: dict[str, Any], dataset: Dataset, weights: Path, device: torch.device
+) -> Model:
+    """Build a model and load its trained weights."""
+    model = build(spec, dataset, device)
+    model.load_state_dict(load_file(weights))
+    return model.eval()
+
+
+def spec_code_hash(spec: dict[str, Any]) -> str:
+    """Hash of the code that a training's result depends on: the model's and this trainer's."""
+    return code_hash(spec["class"].split(":")[0], __name__)
+
+
+def train(spec: dict[str, Any], dataset: Dataset, directory: Path, device: torch.device) -> Outcome:
+    """Train the cell that `spec` describes, or go on with it, and write its output.
+
+    Divergence, time-out and lack of memory end the training with that status; only a mistake in
+    the program or in its use raises.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    run = _Run(spec, dataset, directory / "ckpt" / "checkpoint.pt", device)
+    status, reason = "done", None
+    try:
+        run.steps()
+    except Diverged as error:
+        status, reason = "diverged", f"step {run.step}: {error}"
+    except _TimeLimit:
+        limit = f"{run.settings.time_limit:g} min"
+        status, reason = "timeout", f"stopped after {limit} at step {run.step}"
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        status, reason = "oom", f"step {run.step}: {str(error).splitlines()[0]}"
+    outcome = Outcome(
+        status=status,
+        reason=reason,
+        steps=run.step,
+        seconds=run.seconds(),
+        peak_memory_bytes=peak_memory(device),
+        parameters=sum(p.numel() for p in run.model.parameters()),
+        config_hash=digest(spec),
+        code_hash=spec_code_hash(spec),
+    )
+    state = {name: value.contiguous() for name, value in run.scored().state_dict().items()}
+    temporary = directory / f".weights.{os.getpid()}"
+    save_file(state, temporary)
+    os.replace(temporary, directory / "weights.safetensors")
+    write_text(directory / "history.jsonl", "".join(json.dumps(r) + "\n" for r in run.history))
+    write_json(directory / "train.json", asdict(outcome))
+    run.checkpoint.unlink(missing_ok=True)
+    return outcome
+
+
+def peak_memory(device: torch.device) -> int:
+    """Highest memory use so far in bytes: of the GPU's tensors, or of this process on the CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+class _Run:
+    """The state of one training: all that a checkpoint holds, and the loop that moves it."""
+
+    def __init__(
+        self, spec: dict[str, Any], dataset: Dataset, checkpoint: Path, device: torch.device
+    ):
+        self.spec = spec
+        self.dataset = dataset
+        self.device = device
+        self.checkpoint = checkpoint
+        where = f"config/models/{spec['model']}.yaml: training.{spec['budget']}"
+        self.settings = check(Training, spec["training"], where)
+        self.model = build(spec, dataset, device)
+        self.optimisers = self.model.optimisers()
+        self.average = None
+        if self.settings.ema_decay is not None:
+            average = get_ema_multi_avg_fn(self.settings.ema_decay)
+            self.average = AveragedModel(self.model, multi_avg_fn=average)
+        self.generator = torch.Generator(device).manual_seed(spec["seed"])
+        self.step = 0
+        self.history: list[dict[str, float]] = []
+        self.window: list[dict[str, float]] = []  # logs since the last row of the history
+        self.epoch_losses: list[float] = []
+        self.validation = make_batch(dataset, dataset.validation).to(device)
+        self._before = 0.0  # seconds spent by earlier processes on this cell
+        self._start = time.monotonic()
+        self._resume()
+
+    def seconds(self) -> float:
+        return self._before + time.monotonic() - self._start
+
+    def scored(self) -> Model:
+        """The model whose samples are scored: the moving average once it has begun."""
+        if self.average is not None and int(self.average.n_averaged) > 0:
+            return self.average.module
+        return self.model
+
+    # -- the loop --------------------------------------------------------------------------------
+
+    def steps(self) -> None:
+        """Run to the last step."""
+        last_save = time.monotonic()
+        limit = self.settings.time_limit
+        with progress(self.spec["model"], self.settings.steps, self.step) as advance:
+            while self.step < self.settings.steps:
+                if limit is not None and self.seconds() > 60 * limit:
+                    raise _TimeLimit
+                self._one_step()
+                advance(f"loss {self.epoch_losses[-1] if self.epoch_losses else math.nan:.4g}")
+                if time.monotonic() - last_save >= 60 * self.settings.checkpoint_every:
+                    self.save()
+                    last_save = time.monotonic()
+
+    def _one_step(self) -> None:
+        settings, train = self.settings, self.dataset.train
+        indices = batch_indices(train, settings.batch_size, self.step, self.spec["seed"])
+        batch = make_batch(self.dataset, indices).to(self.device)
+        self.model.train()
+        logs: dict[str, float] = {}
+        for loss in self.model.training_step(batch, self.step, self.generator):
+            value = loss.value.item()
+            if not math.isfinite(value):
+                raise Diverged(f"loss {value}")
+            optimisation = self.optimisers[loss.optimiser]
+            optimisation.optimiser.zero_grad(set_to_none=True)
+            loss.value.backward()
+            optimisation.optimiser.step()
+            if optimisation.schedule is not None and optimisation.interval == "step":
+                optimisation.schedule.step()
+            prefix = "" if loss.optimiser == "main" else f"{loss.optimiser}/"
+            logs[f"{prefix}loss"] = value
+            logs |= {f"{prefix}{name}": v.item() for name, v in loss.logs.items()}
+        self.step += 1
+        if self.average is not None and self.step > settings.ema_start:
+            self.average.update_parameters(self.model)
+        self.window.append(logs)
+        self.epoch_losses.append(next(iter(logs.values())))
+        if self.step % steps_per_epoch(len(train), settings.batch_size) == 0:
+            self._end_epoch()
+        if self.step % settings.log_every == 0 or self.step == settings.steps:
+            self._log()
+
+    def _end_epoch(self) -> None:
+        mean = sum(self.epoch_losses) / len(self.epoch_losses)
+        for optimisation in self.optimisers.values():
+            if optimisation.schedule is not None and optimisation.interval == "epoch":
+                _advance(optimisation, mean)
+        self.epoch_losses.clear()
+
+    def _log(self) -> None:
+        row: dict[str, float] = {"step": self.step}
+        for name in self.window[0]:
+            row[name] = sum(logs[name] for logs in self.window) / len(self.window)
+        for name, optimisation in self.optimisers.items():
+            key = "lr" if name == "main" else f"{name}/lr"
+            row[key] = optimisation.optimiser.param_groups[0]["lr"]
+        row |= self._validate(self.validation)
+        self.history.append(row)
+        self.window.clear()
+
+    def _validate(self, batch: Batch) -> dict[str, float]:
+        """Loss on the validation series, always with the same noise; watched, never selected on."""
+        if type(self.model).loss is Model.loss:
+            return {}
+        self.model.eval()
+        with torch.no_grad():
+            generator = torch.Generator(self.device).manual_seed(0)
+            value = self.model.loss(batch, self.step, generator).value.item()
+        return {"validation_loss": value} if math.isfinite(value) else {}
+
+    # -- checkpoints -----------------------------------------------------------------------------
+
+    def _key(self) -> str:
+        """What a checkpoint must agree with to be continued."""
+        return digest(
+            [
+                self.spec,
+                spec_code_hash(self.spec),
+                self.dataset.data_digest,
+                self.dataset.split_digest,
+            ]
+        )
+
+    def save(self) -> None:
+        """Write the checkpoint, whole or not at all."""
+        self.checkpoint.parent.mkdir(exist_ok=True)
+        temporary = self.checkpoint.with_suffix(f".{os.getpid()}")
+        state = {
+            "key": self._key(),
+            "step": self.step,
+            "seconds": self.seconds(),
+            "model": self.model.state_dict(),
+            "average": None if self.average is None else self.average.state_dict(),
+            "optimisers": {k: o.optimiser.state_dict() for k, o in self.optimisers.items()},
+            "schedules": {
+                k: o.schedule.state_dict()
+                for k, o in self.optimisers.items()
+                if o.schedule is not None
+            },
+            "generator": self.generator.get_state(),
+            "history": self.history,
+            "window": self.window,
+            "epoch_losses": self.epoch_losses,
+        }
+        torch.save(state, temporary)
+        os.replace(temporary, self.checkpoint)
+
+    def _resume(self) -> None:
+        if not self.checkpoint.exists():
+            return
+        state = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
+        if state["key"] != self._key():
+            print(
+                f"{self.checkpoint}: made with another configuration, code or data; not used,"
+                " starting afresh",
+                file=sys.stderr,
+            )
+            return
+        self.model.load_state_dict(state["model"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
+        for name, optimisation in self.optimisers.items():
+            optimisation.optimiser.load_state_dict(state["optimisers"][name])
+            if optimisation.schedule is not None:
+                optimisation.schedule.load_state_dict(state["schedules"][name])
+        self.generator.set_state(state["generator"].cpu())
+        self.step = state["step"]
+        self.history, self.window = state["history"], state["window"]
+        self.epoch_losses = state["epoch_losses"]
+        self._before = state["seconds"]
+        print(f"{self.checkpoint}: going on from step {self.step}", file=sys.stderr)
+
+
+def _advance(optimisation: Optimisation, epoch_loss: float) -> None:
+    if isinstance(optimisation.schedule, ReduceLROnPlateau):
+        optimisation.schedule.step(epoch_loss)
+    else:
+        optimisation.schedule.step()
+
+
+@contextmanager
+def progress(title: str, total: int, done: int = 0) -> Iterator[Callable[[str], None]]:
+    """Show a progress bar on a terminal, nothing in a log file; yields ``advance(note)``."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}"),
+        TimeRemainingColumn(),
+    )
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task(title, total=total, completed=done, note="")
+        yield lambda note: bar.update(task, advance=1, note=note)

@@ -1,0 +1,365 @@
+"""The S4 layer: H independent linear state space systems, then a position-wise mixing.
+
+    h'(t) = A h(t) + B u(t),   y(t) = C h(t) + D u(t)                              (S4, eq. 1)
+
+Two structures of A, one switch: ``dplr`` (diagonal plus low rank, HiPPO-LegS) and ``diagonal``
+(S4D). Two modes that compute the same function: a causal convolution with the kernel
+K_l = C Abar^l Bbar over a whole sequence, and a recurrence that advances one step.
+
+======== ============= ==========================================================================
+symbol   shape         meaning
+======== ============= ==========================================================================
+H, N, L                channels (one system each), state size, sequence length
+Lambda   (H, N/2)      diagonal of A; one of each conjugate pair is kept, Re Lambda < 0
+P        (H, N/2)      low-rank part: A = Lambda - P P^* (over all N modes), hence Hurwitz
+B, C     (H, N/2)      input and output vectors. C itself is a parameter, never C (I - Abar^L)
+D        (H,)          skip connection
+dt       (H,)          step size
+K        (H, L)        convolution kernel
+======== ============= ==========================================================================
+
+Because modes come in conjugate pairs, sums over all N modes of a real signal are 2 Re of sums over
+the kept half. The same pairing turns the system into a real one of size N with state (Re h, Im h),
+in which P^* h = 2 p.h, p = (Re P, Im P). The kernel of the DPLR system is computed in these real
+coordinates, where A + A^T is negative definite and powers of Abar are contractions.
+
+References: Gu et al. 2022, S4 (arXiv:2111.00396); Gu et al. 2022, S4D (arXiv:2206.11893);
+Gu et al. 2020, HiPPO (arXiv:2008.07669).
+"""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import torch
+from jaxtyping import Complex, Float
+from scipy.fft import next_fast_len
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Structure = Literal["dplr", "diagonal"]
+Init = Literal["legs", "lin"]
+Discretisation = Literal["bilinear", "zoh"]
+
+DT_MIN, DT_MAX = 1e-3, 1e-1
+SSM_LEARNING_RATE = 1e-3
+
+
+# ------------------------------------------------------------------------------------------------
+# Initialisation
+
+
+class Modes(NamedTuple):
+    """Half of a system's modes in its eigenbasis: Lambda, P and B, each (N/2,) complex128."""
+
+    Lambda: Complex[Tensor, "M"]
+    P: Complex[Tensor, "M"]
+    B: Complex[Tensor, "M"]
+
+
+@functools.cache
+def legs(N: int) -> Modes:
+    """Diagonalise the normal part of HiPPO-LegS (S4, appendix C.1).
+
+    A + P P^T = -1/2 I + skew, so its eigenvalues are -1/2 + i w and its eigenvectors V unitary.
+    An eigenvector's phase is arbitrary; it is chosen such that V^* B > 0, which makes the result the
+    same on every machine.
+
+    Parameters
+    ----------
+    N : int
+        State size, even.
+    """
+    n = torch.arange(N, dtype=torch.float64)
+    B = torch.sqrt(2 * n + 1)
+    P = torch.sqrt(n + 0.5)
+    A = -torch.tril(torch.outer(B, B), diagonal=-1) - torch.diag(n + 1)
+    w, V = torch.linalg.eigh(-1j * (A + torch.outer(P, P)))
+    w, V = w[N // 2 :], V[:, N // 2 :]  # w comes in pairs +-; keep w > 0
+    VB = V.mH @ B.to(V.dtype)
+    phase = VB / VB.abs()
+    return Modes(
+        torch.complex(torch.full_like(w, -0.5), w), V.mH @ P.to(V.dtype) / phase, VB / phase
+    )
+
+
+def lin(N: int) -> Modes:
+    """S4D-Lin: Lambda_n = -1/2 + i pi n, B = 1 (S4D, eq. 9)."""
+    w = math.pi * torch.arange(N // 2, dtype=torch.float64)
+    Lambda = torch.complex(torch.full_like(w, -0.5), w)
+    return Modes(Lambda, torch.zeros_like(Lambda), torch.ones_like(Lambda))
+
+
+# ------------------------------------------------------------------------------------------------
+# Discrete system
+
+
+class Discrete(NamedTuple):
+    """A discretised system: h <- a h - f Re(r.h) + b u, y = 2 Re(C.h).
+
+    The rank-one term is that of Abar; `f` and `r` are None for a diagonal system.
+    """
+
+    a: Complex[Tensor, "H M"]
+    b: Complex[Tensor, "H M"]
+    C: Complex[Tensor, "H M"]
+    f: Complex[Tensor, "H M"] | None = None
+    r: Complex[Tensor, "H M"] | None = None
+
+
+def discretise_zoh(Lambda: Tensor, B: Tensor, C: Tensor, dt: Tensor) -> Discrete:
+    """Zero-order hold of a diagonal system: Abar = exp(dt A), Bbar = A^-1 (Abar - 1) B."""
+    x, y = dt * Lambda.real, dt * Lambda.imag
+    # expm1 of a complex number, without the cancellation of exp(z) - 1 near 0
+    expm1 = torch.complex(
+        torch.expm1(x) * torch.cos(y) - 2 * torch.sin(y / 2) ** 2, torch.exp(x) * torch.sin(y)
+    )
+    return Discrete(a=torch.exp(dt * Lambda), b=expm1 / Lambda * B, C=C)
+
+
+def discretise_bilinear(
+    Lambda: Tensor, P: Tensor | None, B: Tensor, C: Tensor, dt: Tensor
+) -> Discrete:
+    """Bilinear transform: Abar = 2 R - I, Bbar = dt R B, R = (I - dt/2 A)^-1.
+
+    By the Woodbury identity R v = e v - g e P Re(P^* e v), e = 1 / (1 - dt/2 Lambda),
+    g = dt / (1 + dt Re(P^* e P)), with the products P^* v taken over the kept half.
+    """
+    e = 1 / (1 - dt / 2 * Lambda)
+    if P is None:
+        return Discrete(a=2 * e - 1, b=dt * e * B, C=C)
+    r = P.conj() * e
+    g = dt / (1 + dt * (r * P).real.sum(-1, keepdim=True))
+    f = g * e * P
+    b = dt * (e * B - f * (r * B).real.sum(-1, keepdim=True))
+    return Discrete(a=2 * e - 1, b=b, C=C, f=2 * f, r=r)
+
+
+def _realify(z: Complex[Tensor, "... M"]) -> Float[Tensor, "... N"]:
+    """(Re z, Im z) along the last axis: complex coordinates to real ones."""
+    return torch.cat([z.real, z.imag], -1)
+
+
+def _real_matrix(system: Discrete) -> Float[Tensor, "H N N"]:
+    """Abar in the real coordinates (Re h, Im h)."""
+    assert system.f is not None and system.r is not None
+    re, im = torch.diag_embed(system.a.real), torch.diag_embed(system.a.imag)
+    rotation = torch.cat([torch.cat([re, -im], -1), torch.cat([im, re], -1)], -2)
+    return rotation - _realify(system.f).unsqueeze(-1) * _realify(system.r.conj()).unsqueeze(-2)
+
+
+def kernel(system: Discrete, L: int) -> Float[Tensor, "H L"]:
+    """Convolution kernel K_l = 2 Re(C Abar^l b), l = 0..L-1.
+
+    Written as a product of L/m columns Abar^(m j) b with m rows C Abar^i, m about sqrt(L); rows and
+    columns grow by doubling. The cost is O(H (N^3 log L + N L)) for DPLR and O(H N L) for a diagonal
+    system, in matrix products of real numbers; nothing of size (H, N, L) is stored, and no entry
+    depends on L.
+    """
+    # In real coordinates 2 Re(C h) = (2 Re C, -2 Im C) . (Re h, Im h), hence the conjugates of C.
+    m = 1 << math.ceil(math.log2(max(L, 1)) / 2)
+    n_columns = -(-L // m)
+    if system.f is None:
+        power = system.a
+        rows = 2 * system.C.unsqueeze(-2)  # (H, i, M)
+        while rows.shape[-2] < m:
+            rows = torch.cat([rows, rows * power.unsqueeze(-2)], -2)
+            power = power * power
+        columns = system.b.unsqueeze(-2)  # (H, j, M)
+        while columns.shape[-2] < n_columns:
+            columns = torch.cat([columns, columns * power.unsqueeze(-2)], -2)
+            power = power * power
+        rows, columns = _realify(rows.conj()), _realify(columns)
+    else:
+        power = _real_matrix(system)
+        rows = _realify(2 * system.C.conj()).unsqueeze(-2)  # (H, i, N)
+        while rows.shape[-2] < m:
+            rows = torch.cat([rows, rows @ power], -2)
+            power = power @ power
+        columns = _realify(system.b).unsqueeze(-2)  # (H, j, N), a column Abar^(mj) b in each line
+        while columns.shape[-2] < n_columns:
+            columns = torch.cat([columns, columns @ power.mT], -2)
+            if columns.shape[-2] < n_columns:
+                power = power @ power
+    return (columns[:, :n_columns] @ rows.mT).flatten(1)[:, :L]  # (H, j, i) -> (H, L)
+
+
+# ------------------------------------------------------------------------------------------------
+# Convolution
+
+
+class _CausalConvolution(torch.autograd.Function):
+    """y_l = sum_{k<=l} K_k u_{l-k} by FFT of length >= 2L - 1, with a backward by two more.
+
+    Autograd's own derivative of a real FFT is a complex one, of twice the work and memory.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, u: Tensor, K: Tensor) -> Tensor:
+        L = u.shape[-1]
+        n = next_fast_len(2 * L - 1, real=True)
+        U, Kf = torch.fft.rfft(u, n), torch.fft.rfft(K, n)
+        ctx.save_for_backward(U, Kf)
+        ctx.n, ctx.L = n, L
+        return torch.fft.irfft(U * Kf, n)[..., :L]
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        U, Kf = ctx.saved_tensors
+        G = torch.fft.rfft(grad_outputs[0], ctx.n)
+        grad_u = grad_K = None
+        if ctx.needs_input_grad[0]:
+            grad_u = torch.fft.irfft(G * Kf.conj(), ctx.n)[..., : ctx.L]
+        if ctx.needs_input_grad[1]:
+            grad_K = torch.fft.irfft((G * U.conj()).sum(0), ctx.n)[..., : ctx.L]
+        return grad_u, grad_K
+
+
+def causal_convolution(
+    u: Float[Tensor, "B H L"], K: Float[Tensor, "H L"]
+) -> Float[Tensor, "B H L"]:
+    """Convolve each channel with its kernel; output l depends on inputs <= l (up to round-off)."""
+    y = _CausalConvolution.apply(u, K)
+    assert isinstance(y, Tensor)
+    return y
+
+
+# ------------------------------------------------------------------------------------------------
+# Modules
+
+
+class SSM(nn.Module):
+    """H trainable state space systems, each with its own Lambda, B, C and (DPLR) P.
+
+    Parameters
+    ----------
+    H, N : int
+        Channels and state size (even).
+    structure : "dplr" or "diagonal"
+    init : "legs" or "lin"
+        `lin` is a diagonal initialisation; its B is fixed to 1, since only B C matters.
+    discretisation : "bilinear" or "zoh"
+        A DPLR system is discretised bilinearly.
+    """
+
+    def __init__(
+        self, H: int, N: int, structure: Structure, init: Init, discretisation: Discretisation
+    ):
+        super().__init__()
+        if N % 2:
+            raise ValueError(f"state size N: expected an even number, found {N}")
+        if structure == "dplr" and (init, discretisation) != ("legs", "bilinear"):
+            raise ValueError(
+                f"a dplr system: expected init 'legs' and discretisation 'bilinear', found {init!r}"
+                f" and {discretisation!r}"
+            )
+        self.discretisation = discretisation
+        modes = legs(N) if init == "legs" else lin(N)
+
+        def copies(z: Tensor) -> Tensor:  # (N/2,) complex128 -> (H, N/2, 2) float
+            return torch.view_as_real(z).to(torch.get_default_dtype()).repeat(H, 1, 1)
+
+        log_dt = math.log(DT_MIN) + torch.rand(H) * (math.log(DT_MAX) - math.log(DT_MIN))
+        self.log_dt = nn.Parameter(log_dt)
+        self.log_A_real = nn.Parameter(copies(modes.Lambda)[..., 0].neg().log())
+        self.A_imag = nn.Parameter(copies(modes.Lambda)[..., 1].clone())
+        self.C = nn.Parameter(torch.randn(H, N // 2, 2) * math.sqrt(0.5))  # E |C|^2 = 1
+        if structure == "dplr":
+            self.P = nn.Parameter(copies(modes.P))
+        else:
+            self.register_parameter("P", None)
+        if init == "lin":
+            self.register_buffer("B", copies(modes.B), persistent=False)
+        else:
+            self.B = nn.Parameter(copies(modes.B))
+
+    def discretise(self) -> Discrete:
+        """Discretise the systems with their own steps dt."""
+        Lambda = torch.complex(-self.log_A_real.exp(), self.A_imag)
+        B, C = torch.view_as_complex(self.B), torch.view_as_complex(self.C)
+        dt = self.log_dt.exp().unsqueeze(-1)
+        if self.discretisation == "zoh":
+            return discretise_zoh(Lambda, B, C, dt)
+        P = None if self.P is None else torch.view_as_complex(self.P)
+        return discretise_bilinear(Lambda, P, B, C, dt)
+
+    def forward(self, u: Float[Tensor, "B H L"]) -> Float[Tensor, "B H L"]:
+        return causal_convolution(u, kernel(self.discretise(), u.shape[-1]))
+
+    def stepper(self, batch: int) -> Callable[[Tensor], Tensor]:
+        """Return a function (batch, H) -> (batch, H) that advances the recurrence from h = 0."""
+        a, b, C, f, r = self.discretise()
+        h = a.new_zeros(batch, *a.shape)
+
+        def step(u: Tensor) -> Tensor:
+            nonlocal h
+            if f is None or r is None:
+                h = a * h + b * u.unsqueeze(-1)
+            else:
+                h = a * h - f * (r * h).real.sum(-1, keepdim=True) + b * u.unsqueeze(-1)
+            return 2 * (C * h).real.sum(-1)
+
+        return step
+
+
+class S4Layer(nn.Module):
+    """SSM with skip, GELU, then a position-wise gated linear map (the "S4 block" of 2022).
+
+        y = GELU(SSM(u) + D u),  out = GLU(W y + b)
+
+    Parameters
+    ----------
+    width, state : int
+        H and N.
+    kernel, init, discretisation
+        See `SSM`.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        state: int = 64,
+        kernel: Structure = "dplr",
+        init: Init = "legs",
+        discretisation: Discretisation = "bilinear",
+    ):
+        super().__init__()
+        self.ssm = SSM(width, state, kernel, init, discretisation)
+        self.D = nn.Parameter(torch.randn(width))
+        self.mix = nn.Linear(width, 2 * width)
+
+    def _mix(self, y: Tensor) -> Tensor:
+        return F.glu(self.mix(F.gelu(y)), -1)
+
+    def forward(self, u: Float[Tensor, "B L H"]) -> Float[Tensor, "B L H"]:
+        y = self.ssm(u.mT.contiguous()).mT  # (B, L, H)
+        return self._mix(torch.addcmul(y, self.D, u))
+
+    def stepper(self, batch: int) -> Callable[[Tensor], Tensor]:
+        """Return a function (batch, H) -> (batch, H) for one step in time, from a zero state."""
+        step = self.ssm.stepper(batch)
+        return lambda u: self._mix(torch.addcmul(step(u), self.D, u))
+
+
+def parameter_groups(
+    module: nn.Module, lr: float, weight_decay: float = 0.0
+) -> list[dict[str, Any]]:
+    """Partition a module's parameters for an optimiser.
+
+    The systems' dynamics (log_dt, A, B, P of every `SSM`) learn at min(lr, 1e-3) without weight
+    decay; everything else, C and D included, takes `lr` and `weight_decay`.
+    """
+    dynamics = {
+        id(p)
+        for ssm in module.modules()
+        if isinstance(ssm, SSM)
+        for name, p in ssm.named_parameters()
+        if name != "C"
+    }
+    rest = [p for p in module.parameters() if id(p) not in dynamics]
+    ssm = [p for p in module.parameters() if id(p) in dynamics]
+    return [
+        {"params": rest, "lr": lr, "weight_decay": weight_decay},
+        {"params": ssm, "lr": min(lr, SSM_LEARNING_RATE), "weight_decay": 0.0},
+    ]

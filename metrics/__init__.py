@@ -1,0 +1,1 @@
+"""Scores of generated series: one file a score, arrays in and numbers out."""

@@ -1,0 +1,205 @@
+r"""Marginal scores: how far the distribution of generated values is from that of real values.
+
+Values of all series and steps are pooled, channel by channel (`marginal_per_step` pools series
+only), so these scores are blind to the order of time. Lower is better in all of them.
+
+======================  ======================================================================
+symbol                  meaning
+======================  ======================================================================
+:math:`[a, b]`          range of the real values of a channel
+:math:`\delta`          bin width, :math:`(b - a) / 50`
+:math:`P_i`             share of the real values in bin i
+:math:`Q_i`             share of the generated values in bin i; :math:`Q_{out}` outside [a, b]
+======================  ======================================================================
+
+References
+----------
+Ni et al. 2020, "Conditional Sig-Wasserstein GANs", arXiv:2006.05421, section 5 (the score).
+Zhou et al. 2023, "Deep Latent State Space Models for Time-Series Generation", arXiv:2212.12749,
+section 5.1 (its use here).
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from jaxtyping import Float
+from scipy.stats import wasserstein_distance
+
+from metrics.arrays import check_series
+
+BINS = 50
+
+
+def marginal_literal(real: Float[np.ndarray, "N L D"], fake: Float[np.ndarray, "M L D"]) -> float:
+    r"""Return the mean absolute difference of two 50-bin histogram densities.
+
+    .. math:: \frac{1}{50} \sum_i \left| \frac{P_i}{\delta} - \frac{Q_i}{\delta} \right|
+              = \frac{1}{b - a} \sum_i |P_i - Q_i|
+
+    averaged over channels. Generated values outside [a, b], or exactly on an edge of a bin, are in
+    no bin, as in the released computation. The unit is one over the unit of the data: the score is
+    comparable only under the same normalisation and split, and 1 / (b - a) means that every
+    generated value fell outside.
+
+    Parameters
+    ----------
+    real, fake : np.ndarray
+        Real (N, L, D) and generated (M, L, D) series.
+
+    Raises
+    ------
+    ValueError
+        For unusable arrays, and for a channel that is constant in `real`.
+    """
+    scores = []
+    for x, g in _channels(real, fake):
+        edges = _edges(x)
+        p = np.histogram(x, edges)[0] / x.size
+        q = np.histogram(g[~np.isin(g, edges)], edges)[0] / g.size
+        scores.append(np.abs(p - q).sum() / (edges[-1] - edges[0]))
+    return float(np.mean(scores))
+
+
+def marginal_robust(real: Float[np.ndarray, "N L D"], fake: Float[np.ndarray, "M L D"]) -> float:
+    r"""Return the total variation between the two histograms, in [0, 1].
+
+    .. math:: \tfrac{1}{2} \Big( \sum_i |P_i - Q_i| + Q_{out} \Big)
+
+    averaged over channels. Unlike the literal score it does not depend on the unit of the data, and
+    mass outside the real range costs as much as mass in a wrong bin.
+
+    Parameters
+    ----------
+    real, fake : np.ndarray
+        Real (N, L, D) and generated (M, L, D) series.
+
+    Raises
+    ------
+    ValueError
+        For unusable arrays, and for a channel that is constant in `real`.
+    """
+    return float(np.mean([_total_variation(x, g, _edges(x)) for x, g in _channels(real, fake)]))
+
+
+def wasserstein(real: Float[np.ndarray, "N L D"], fake: Float[np.ndarray, "M L D"]) -> float:
+    """Return the Wasserstein-1 distance between pooled values, in data units, mean over channels.
+
+    Raises
+    ------
+    ValueError
+        For unusable arrays.
+    """
+    return float(np.mean([wasserstein_distance(x, g) for x, g in _channels(real, fake)]))
+
+
+def marginal_per_step(
+    real: Float[np.ndarray, "N L D"],
+    fake: Float[np.ndarray, "M L D"],
+    steps: Sequence[int],
+    bins: int,
+    range: tuple[float, float],
+) -> Float[np.ndarray, "steps"]:
+    """Return the total variation between the two histograms at each of some steps, in [0, 1].
+
+    The range is that of the quantity itself, so its ends can hold an atom of the real values. The
+    first and the last bin therefore reach half a bin beyond it: a generated value that overshoots
+    the end by rounding is not counted as wrong, one that overshoots by more is.
+
+    Parameters
+    ----------
+    real, fake : np.ndarray
+        Real (N, L, D) and generated (M, L, D) series.
+    steps : sequence of int
+        Positions on the grid, 0 to L - 1.
+    bins : int
+        Number of bins of equal width.
+    range : (float, float)
+        Where the bins begin and end.
+
+    Raises
+    ------
+    ValueError
+        For unusable arrays, and for a step that is not on the grid.
+    """
+    check_series(real=real, fake=fake)
+    beyond = [step for step in steps if not 0 <= step < real.shape[1]]
+    if beyond:
+        raise ValueError(f"steps: expected 0 to {real.shape[1] - 1}, found {beyond}")
+    edges = np.linspace(*range, bins + 1)
+    half = (range[1] - range[0]) / bins / 2
+    edges[0] -= half
+    edges[-1] += half
+    return np.array(
+        [
+            np.mean([_total_variation(x, g, edges) for x, g in zip(*at_step, strict=True)])
+            for at_step in ((real[:, step].T, fake[:, step].T) for step in steps)
+        ]
+    )
+
+
+def bootstrap(
+    score: Callable[[np.ndarray, np.ndarray], float],
+    real: Float[np.ndarray, "N L D"],
+    fake: Float[np.ndarray, "M L D"],
+    n_boot: int,
+    seed: int,
+) -> float:
+    """Return the standard deviation of `score` when whole series are drawn again.
+
+    Values of one series are not independent, so series are resampled (with replacement, in both
+    sets), never single values.
+
+    Parameters
+    ----------
+    score : callable
+        ``score(real, fake)``, for example `marginal_robust`.
+    real, fake : np.ndarray
+        Real (N, L, D) and generated (M, L, D) series.
+    n_boot : int
+        Number of resamples, at least 2.
+    seed : int
+        Seed of the resampling.
+
+    Raises
+    ------
+    ValueError
+        For unusable arrays, and for fewer than 2 resamples.
+    """
+    check_series(real=real, fake=fake)
+    if n_boot < 2:
+        raise ValueError(f"n_boot: expected at least 2 resamples, found {n_boot}")
+    rng = np.random.default_rng(seed)
+
+    def resampled(values: np.ndarray) -> np.ndarray:
+        return values[rng.integers(len(values), size=len(values))]
+
+    return float(np.std([score(resampled(real), resampled(fake)) for _ in range(n_boot)], ddof=1))
+
+
+def _channels(real: np.ndarray, fake: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Pool each channel's values over series and steps, in double precision."""
+    check_series(real=real, fake=fake)
+    return [
+        (x.ravel(), g.ravel())
+        for x, g in zip(
+            np.moveaxis(real, 2, 0).astype(np.float64),
+            np.moveaxis(fake, 2, 0).astype(np.float64),
+            strict=True,
+        )
+    ]
+
+
+def _edges(x: np.ndarray) -> np.ndarray:
+    """Return the 51 edges over the range of the real values of one channel."""
+    low, high = x.min(), x.max()
+    edges = np.linspace(low, high, BINS + 1)
+    if not (np.diff(edges) > 0).all():
+        raise ValueError(f"real: expected a channel that varies, found one constant at {low:g}")
+    return edges
+
+
+def _total_variation(x: np.ndarray, g: np.ndarray, edges: np.ndarray) -> float:
+    """Return half the summed difference of bin shares, all outside of `edges` being one bin."""
+    p = np.histogram(x, edges)[0] / x.size
+    q = np.histogram(g, edges)[0] / g.size
+    return 0.5 * (np.abs(p - q).sum() + abs(p.sum() - q.sum()))

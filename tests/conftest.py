@@ -1,0 +1,43 @@
+"""Shared by all tests: no network beyond this machine, real data where there are any."""
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+import torch
+
+
+@pytest.fixture(autouse=True)
+def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    connect = socket.socket.connect
+
+    def guarded(self: socket.socket, address: object) -> None:
+        if isinstance(address, tuple) and address[0] not in {"127.0.0.1", "::1", "localhost"}:
+            raise ConnectionRefusedError(f"tests may not reach {address[0]}")
+        connect(self, address)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(socket.socket, "connect", guarded)
+
+
+@pytest.fixture(autouse=True)
+def _global_stream() -> None:
+    """Initial weights made directly in a test come from torch's global stream."""
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def double() -> object:
+    """Double precision by default, for closed forms."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.fixture(scope="session")
+def mirror() -> Path:
+    """Folder of real source files, named by LS4_MIRROR."""
+    folder = os.environ.get("LS4_MIRROR")
+    if not folder or not (Path(folder) / "monash").is_dir():
+        pytest.skip("real data: LS4_MIRROR names no folder with monash/")
+    return Path(folder)

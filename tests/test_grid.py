@@ -1,0 +1,101 @@
+"""Configuration and grid: what the YAML files may say and what follows from them."""
+
+import pytest
+
+from harness import grid
+from harness.config import DatasetFile, ModelFile, Settings, Training, check
+from harness.errors import UserError
+
+CONFIG = grid.read_yaml(grid.ROOT / "config" / "config.yaml")
+CHANGES = {p.stem: grid.read_yaml(p) for p in (grid.ROOT / "config").glob("*.yaml")}
+
+
+def configuration(name: str = "config") -> dict:
+    return grid.merge(CONFIG, CHANGES[name])
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_shipped_configurations_are_valid_and_resolve(name: str) -> None:
+    config = configuration(name)
+    check(Settings, config, name)
+    for cell in grid.cells(config):
+        check(DatasetFile, grid.dataset_spec(config, cell.dataset), cell.dataset)
+        if not cell.control:
+            spec = grid.training_spec(config, cell)
+            check(Training, spec["training"], cell.model)
+
+
+@pytest.mark.parametrize("kind, file", [("models", ModelFile), ("datasets", DatasetFile)])
+def test_shipped_files_are_valid(kind: str, file: type) -> None:
+    for name in grid.available(kind):
+        check(file, grid.describe(kind, name), name)
+
+
+def test_grid_is_the_product_without_repetition() -> None:
+    block = {"task": "generation", "datasets": ["a"], "models": ["m"], "controls": ["c"], "seeds": [0, 1]}
+    cells = grid.cells({"grid": [block, block]})
+    assert [c.path for c in cells] == [f"generation/a/{m}/{s}" for m in "mc" for s in (0, 1)]
+    assert [c.control for c in cells] == [False, False, True, True]
+
+
+def test_specs_merge_from_general_to_particular() -> None:
+    config = configuration("cpu")
+    by_dataset = {
+        dataset: grid.training_spec(config, grid.Cell("generation", dataset, "ls4", 0, False))
+        for dataset in ("fred_md", "nn5_daily", "solar_weekly")
+    }
+    assert "sigma" not in by_dataset["fred_md"]["config"]
+    assert by_dataset["nn5_daily"]["config"]["sigma"] == 0.5
+    file = grid.describe("models", "ls4")["training"]["cpu"]
+    assert by_dataset["fred_md"]["training"]["steps"] == file["steps"]
+    assert by_dataset["solar_weekly"]["training"]["steps"] == file["datasets"]["solar_weekly"]["steps"]
+    assert "datasets" not in by_dataset["solar_weekly"]["training"]
+    assert grid.dataset_spec(config, "flame")["shard_options"]["n"] == 64
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"seedz": 1}, "here: seedz: Extra inputs are not permitted, found 1"),
+        ({"budget": "huge"}, "here: budget: Input should be 'smoke', 'cpu' or 'paper', found 'huge'"),
+        ({"grid": []}, "here: grid: List should have at least 1 item"),
+        ({"evaluation": {"fits": 0}}, "here: evaluation.fits: Input should be greater than or equal"),
+    ],
+)
+def test_mistakes_in_the_configuration_get_one_line(change: dict, message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        check(Settings, grid.merge(CONFIG, change), "here")
+    assert str(caught.value).startswith(message) and "\n" not in str(caught.value)
+
+
+def test_unknown_names_list_the_known_ones() -> None:
+    with pytest.raises(UserError, match="unknown model 'ls5': expected one of .*latent_ode, ls4"):
+        grid.describe("models", "ls5")
+    with pytest.raises(UserError, match="no budget 'huge', only smoke, cpu, paper"):
+        config = configuration() | {"budget": "huge"}
+        grid.training_spec(config, grid.Cell("generation", "fred_md", "ls4", 0, False))
+
+
+@pytest.mark.parametrize(
+    "content, message", [("a: [", "not YAML"), ("- 1", "expected a mapping, found list")]
+)
+def test_broken_yaml_gets_one_line(tmp_path, content: str, message: str) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text(content)
+    with pytest.raises(UserError, match=message) as caught:
+        grid.read_yaml(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_source_files_follow_imports() -> None:
+    files = grid.source_files("ls4.model")
+    assert {"ls4/model.py", "ls4/blocks.py", "ls4/ssm.py", "harness/contract.py"} == set(files)
+    assert "baselines/rnn_vae.py" not in grid.source_files("baselines.latent_ode")
+    evaluation = grid.source_files("harness.evaluation")
+    assert {"metrics/marginal.py", "harness/trainer.py"} <= set(evaluation)
+    assert not any(f.startswith(("ls4/model", "baselines/")) for f in evaluation)
+
+
+def test_digest_does_not_depend_on_the_order_of_keys() -> None:
+    assert grid.digest({"a": 1, "b": [1, 2]}) == grid.digest({"b": [1, 2], "a": 1})
+    assert grid.digest({"a": 1}) != grid.digest({"a": 1.5})

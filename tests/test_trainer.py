@@ -1,0 +1,217 @@
+"""The trainer: kill and resume, failures as results, learning-rate schedules, moving average."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from datasets.base import Dataset
+from datasets.synthetic import load as sines
+from harness import trainer
+from harness.batches import batch_indices, steps_per_epoch
+from harness.config import DatasetFile, Evaluation
+from harness.contract import Batch, Diverged, Loss, Model, Optimisation
+from harness.evaluation import Footing, evaluate
+from harness.grid import ROOT
+from harness.trainer import Outcome, train
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def dataset() -> Dataset:
+    split = {"seed": 0, "fractions": [0.7, 0.1, 0.2]}
+    return sines([], name="sines", title="Sines", n=24, length=20, channels=1, seed=0, split=split)
+
+
+def spec_of(**training: Any) -> dict[str, Any]:
+    return {
+        "task": "generation",
+        "dataset": "sines",
+        "model": "ls4",
+        "seed": 3,
+        "budget": "smoke",
+        "class": "ls4.model:LS4",
+        "config": {"width": 8, "state": 8, "n_pairs": 1, "lr_patience": 1},
+        "training": {
+            "steps": 40, "batch_size": 6, "log_every": 7, "ema_decay": 0.9, "ema_start": 5, **training
+        },
+    }  # fmt: skip
+
+
+def command(spec: dict[str, Any], data: Path, out: Path) -> list[str]:
+    words = [sys.executable, "-m", "harness", "train", "--spec", json.dumps(spec)]
+    return [*words, "--data", str(data), "--out", str(out)]
+
+
+@pytest.mark.slow
+def test_killed_and_started_again_ends_the_same(dataset: Dataset, tmp_path: Path) -> None:
+    spec = spec_of(checkpoint_every=0)  # a checkpoint after every step
+    dataset.save(tmp_path / "data.npz")
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    subprocess.run(command(spec, tmp_path / "data.npz", whole), cwd=ROOT, env=environment, check=True)
+
+    checkpoint = killed / "ckpt" / "checkpoint.pt"
+    for at_least in (5, 17):  # kill it twice
+        job = subprocess.Popen(command(spec, tmp_path / "data.npz", killed), cwd=ROOT, env=environment)
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline and job.poll() is None:
+            if checkpoint.exists():
+                step = torch.load(checkpoint, weights_only=True)["step"]
+                if step >= at_least:
+                    break
+            time.sleep(0.005)
+        assert job.poll() is None, "it ended before it could be killed"
+        job.send_signal(signal.SIGKILL)
+        job.wait()
+        assert not (killed / "train.json").exists()
+    subprocess.run(command(spec, tmp_path / "data.npz", killed), cwd=ROOT, env=environment, check=True)
+
+    assert (whole / "weights.safetensors").read_bytes() == (
+        killed / "weights.safetensors"
+    ).read_bytes()
+    assert (whole / "history.jsonl").read_text() == (killed / "history.jsonl").read_text()
+    records = [_record(spec, dataset, folder) for folder in (whole, killed)]
+    assert records[0] == records[1]
+    assert not checkpoint.exists()
+
+
+def _record(spec: dict[str, Any], dataset: Dataset, folder: Path) -> dict[str, Any]:
+    """The record of a trained cell without what a clock or a thermometer says."""
+    description = DatasetFile.model_validate(
+        {"title": "Sines", "loader": "datasets.synthetic:load", "split": {"seed": 0, "fractions": [0.7, 0.1, 0.2]}}
+    )  # fmt: skip
+    footing = Footing(dataset, description, Evaluation(fits=2, epochs=2))
+    outcome = Outcome(**json.loads((folder / "train.json").read_text()))
+    record, _ = evaluate(spec, footing, outcome, folder / "weights.safetensors", CPU)
+    measured = {"train_seconds", "sample_seconds", "score_seconds", "peak_memory_bytes", "date"}
+    return record.model_dump(exclude=measured)
+
+
+def test_a_checkpoint_of_other_code_or_configuration_is_not_used(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    def interrupt(self: trainer._Run) -> None:
+        self._one_step()
+        self.save()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer._Run, "steps", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            train(spec_of(), dataset, tmp_path, CPU)
+    assert (tmp_path / "ckpt" / "checkpoint.pt").exists()
+    other = spec_of(steps=3)
+    fresh = train(other, dataset, tmp_path / "fresh", CPU)
+    train(other, dataset, tmp_path, CPU)
+    assert "not used, starting afresh" in capsys.readouterr().err
+    a, b = (load_file(d / "weights.safetensors") for d in (tmp_path, tmp_path / "fresh"))
+    assert fresh.status == "done" and all(torch.equal(a[k], b[k]) for k in a)
+
+
+class Breaking(Model):
+    """A model of one number that goes wrong on demand at step 4."""
+
+    tasks = frozenset({"generation"})
+
+    @dataclass(frozen=True)
+    class Config:
+        how: str = "nan"
+
+    def __init__(self, config: Any, shape: Any):
+        super().__init__(config, shape)
+        self.w = torch.nn.Parameter(torch.zeros(()))
+
+    def optimisers(self) -> dict[str, Optimisation]:
+        return {"main": Optimisation(torch.optim.SGD(self.parameters(), 0.1))}
+
+    def loss(self, batch: Batch, step: int, generator: torch.Generator) -> Loss:
+        if step == 4:
+            if self.config.how == "solver":
+                raise Diverged("the solver needs more than 1000 steps")
+            if self.config.how == "memory":
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 TiB\nmore")
+            if self.config.how == "bug":
+                raise RuntimeError("a bug")
+            return Loss(self.w * float("nan"))
+        return Loss((self.w - 1) ** 2)
+
+
+@pytest.mark.parametrize(
+    "how, status, reason",
+    [
+        ("nan", "diverged", "step 4: loss nan"),
+        ("solver", "diverged", "step 4: the solver needs more than 1000 steps"),
+        ("memory", "oom", "step 4: CUDA out of memory. Tried to allocate 2 TiB"),
+    ],
+)
+def test_failures_are_results(dataset, tmp_path: Path, how: str, status: str, reason: str) -> None:
+    spec = spec_of(ema_decay=None) | {"class": f"{__name__}:Breaking", "config": {"how": how}}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trainer, "spec_code_hash", lambda spec: "test")
+        outcome = train(spec, dataset, tmp_path, CPU)
+    assert (outcome.status, outcome.reason, outcome.steps) == (status, reason, 4)
+    for name in ("weights.safetensors", "history.jsonl", "train.json"):
+        assert (tmp_path / name).exists()
+    assert json.loads((tmp_path / "train.json").read_text())["status"] == status
+
+
+def test_a_bug_is_an_error(dataset: Dataset, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(trainer, "spec_code_hash", lambda spec: "test")
+    spec = spec_of() | {"class": f"{__name__}:Breaking", "config": {"how": "bug"}}
+    with pytest.raises(RuntimeError, match="a bug"):
+        train(spec, dataset, tmp_path, CPU)
+    assert not (tmp_path / "train.json").exists()
+
+
+def test_time_limit(dataset: Dataset, tmp_path: Path) -> None:
+    outcome = train(spec_of(steps=10**6, time_limit=0.02), dataset, tmp_path, CPU)
+    assert outcome.status == "timeout" and 0 < outcome.steps < 10**6
+    assert outcome.reason == f"stopped after 0.02 min at step {outcome.steps}"
+
+
+def test_history_and_schedule(dataset: Dataset, tmp_path: Path) -> None:
+    train(spec_of(steps=40), dataset, tmp_path, CPU)
+    rows = [json.loads(line) for line in (tmp_path / "history.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [7, 14, 21, 28, 35, 40]
+    assert all({"loss", "kl", "nll", "lr", "validation_loss"} <= row.keys() for row in rows)
+    assert all(abs(row["loss"] - row["kl"] - row["nll"]) < 1e-4 for row in rows)
+
+
+def test_moving_average_is_what_is_scored(dataset: Dataset, tmp_path: Path) -> None:
+    """With decay d and a start at step s, the average is the weights at s + 1, then d, 1 - d."""
+    weights = {}
+    for steps in (1, 2, 3):
+        train(spec_of(steps=steps, ema_decay=None), dataset, tmp_path / f"{steps}", CPU)
+        weights[steps] = load_file(tmp_path / f"{steps}" / "weights.safetensors")
+    train(spec_of(steps=3, ema_decay=0.9, ema_start=1), dataset, tmp_path / "ema", CPU)
+    for name, average in load_file(tmp_path / "ema" / "weights.safetensors").items():
+        expected = 0.9 * weights[2][name] + 0.1 * weights[3][name]
+        assert torch.allclose(average, expected, atol=1e-7)
+    train(spec_of(steps=3, ema_decay=0.9, ema_start=3), dataset, tmp_path / "late", CPU)
+    late = load_file(tmp_path / "late" / "weights.safetensors")
+    assert all(torch.equal(late[name], weights[3][name]) for name in late)
+
+
+def test_each_epoch_is_a_permutation() -> None:
+    train_series = np.arange(100, 117)
+    n = steps_per_epoch(17, 5)
+    assert n == 4
+    epochs = [
+        np.concatenate([batch_indices(train_series, 5, e * n + i, seed=0) for i in range(n)])
+        for e in range(3)
+    ]
+    assert all(sorted(epoch) == list(train_series) for epoch in epochs)
+    assert not np.array_equal(epochs[0], epochs[1])
+    assert not np.array_equal(epochs[0], [*batch_indices(train_series, 17, 0, seed=1)])

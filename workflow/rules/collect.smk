@@ -1,0 +1,107 @@
+# All of these read the records and what lies beside them, so they can be made again at any time:
+# `make tables RECORDS=results/paper` does it for an unfinished grid.
+
+
+rule tables:
+    input:
+        records=of_cells("record.json"),
+        published="harness/published.yaml",
+        code=code("harness.tables"),
+    output:
+        report(
+            directory("<results>/tables"),
+            patterns=["{name}.csv"],
+            caption="../report/tables.rst",
+            category="Tables",
+            labels={"table": "{name}"},
+        ),
+    log:
+        "<logs>/tables.log",
+    conda:
+        "../../environment.yml"
+    params:
+        records=subpath(output[0], parent=True),
+    message:
+        "Make the tables"
+    shell:
+        "python -m harness tables --records {params.records} --out {output} &> {log}"
+
+
+rule figures:
+    input:
+        records=of_cells("record.json"),
+        summaries=of_cells("summary.npz"),
+        histories=of_cells("history.jsonl", controls=False),
+        data=prepared(),
+        style="harness/figures.mplstyle",
+        code=code("harness.figures"),
+    output:
+        report(
+            directory("<results>/figures"),
+            patterns=["{name}.png"],
+            caption="../report/figures.rst",
+            category="Figures",
+            labels={"figure": "{name}"},
+        ),
+    log:
+        "<logs>/figures.log",
+    benchmark:
+        "<benchmarks>/figures.tsv"
+    conda:
+        "../../environment.yml"
+    params:
+        records=subpath(output[0], parent=True),
+        data=lambda wildcards, input: Path(input.data[0]).parents[1],
+    message:
+        "Draw the figures"
+    shell:
+        "python -m harness figures --records {params.records} --data {params.data} --out {output}"
+        " &> {log}"
+
+
+rule report:
+    input:
+        records=of_cells("record.json"),
+        tables="<results>/tables",
+        figures="<results>/figures",
+        code=code("harness.report"),
+    output:
+        report("<results>/report.html", caption="../report/report.rst", category="Report"),
+    log:
+        "<logs>/report.log",
+    conda:
+        "../../environment.yml"
+    params:
+        records=subpath(output[0], parent=True),
+    message:
+        "Write the report"
+    shell:
+        "python -m harness report --records {params.records} --tables {input.tables}"
+        " --figures {input.figures} --out {output} &> {log}"
+
+
+rule track:
+    input:
+        records=of_cells("record.json"),
+        histories=of_cells("history.jsonl", controls=False),
+        tables="<results>/tables",
+        figures="<results>/figures",
+        code=code("harness.tracking"),
+    output:
+        # Not the database: it holds the runs of other budgets too.
+        touch(f"<root>/mlflow/{config['budget']}.done"),
+    log:
+        "<logs>/track.log",
+    benchmark:
+        "<benchmarks>/track.tsv"
+    conda:
+        "../../environment.yml"
+    params:
+        records=subpath(input.tables, parent=True),
+        uri=config["tracking_uri"] or f"sqlite:///{config['results']}/mlflow/mlflow.db",
+        artifacts=f"{config['results']}/mlflow/artifacts",
+    message:
+        "Import the runs into MLflow"
+    shell:
+        "python -m harness track --records {params.records} --uri {params.uri:q}"
+        " --artifacts {params.artifacts} --tables {input.tables} --figures {input.figures} &> {log}"

@@ -1,0 +1,112 @@
+# What the rules share: the checked configuration, and what each job depends on.
+# Planning needs nothing but Snakemake: harness.grid imports the standard library and YAML alone.
+import json
+import sys
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+from snakemake.utils import validate
+
+# The packages lie beside workflow/, which is not on Python's path where workflow/Snakefile is run.
+sys.path.insert(0, str(Path(workflow.current_basedir.path).parents[1]))
+
+from harness import grid
+from harness.errors import UserError
+
+
+def check(kind, where, content):
+    """Refuse content that does not follow its schema, in one line that says where."""
+    try:
+        # Only the configuration takes the schema's defaults: specs say what their files say.
+        validate(content, f"../schemas/{kind}.schema.json", set_default=kind == "config")
+    except WorkflowError as error:
+        mistake = error.__context__  # as jsonschema found it; `error` adds pages of schema
+        raise WorkflowError(f"{where}: {mistake.json_path}: {mistake.message}") from None
+
+
+def read_grid():
+    """Return the cells of the grid after a check of every file that they are made from."""
+    check("config", "configuration", config)
+    cells = grid.cells(config)
+    try:
+        for name in {*grid.available("datasets"), *(cell.dataset for cell in cells)}:
+            check("dataset", f"config/datasets/{name}.yaml", grid.dataset_spec(config, name))
+        for name in {cell.model for cell in cells if not cell.control}:
+            check("model", f"config/models/{name}.yaml", grid.describe("models", name))
+        for cell in cells:
+            if not cell.control:
+                grid.training_spec(config, cell)
+    except UserError as error:
+        raise WorkflowError(str(error)) from None
+    return cells
+
+
+CELLS = read_grid()
+MODELS = "|".join(grid.available("models"))
+CELL = "<results>/{task}/{dataset}/{model}/{seed}"
+MANIFEST = {
+    file["path"]: file
+    for source in grid.read_yaml(grid.ROOT / "datasets" / "manifest.yaml")["sources"].values()
+    for file in source["files"]
+}
+
+
+def code(*references):
+    """Return the source files behind modules, or ``module:name`` references, and what they import.
+
+    As inputs, they make a change of a file rerun what depends on it and nothing else.
+    """
+    modules = [reference.partition(":")[0] for reference in references if reference]
+    try:
+        return sorted({file for module in modules for file in grid.source_files(module)})
+    except UserError as error:
+        raise WorkflowError(str(error)) from None
+
+
+def fetch_options():
+    mirror = ["--mirror", config["mirror"]] if config["mirror"] else []
+    return ["--data", config["data"], *mirror]
+
+
+def dataset_spec(wildcards):
+    return grid.dataset_spec(config, wildcards.dataset)
+
+
+def dataset_parts(wildcards):
+    """Return the files that a data set is made from: downloaded, or generated in shards."""
+    spec = dataset_spec(wildcards)
+    # `ancient`: what the manifest's hash has verified stays the same when it is looked at again.
+    files = [ancient(f"<data>/raw/{path}") for path in spec.get("files", [])]
+    return files + [f"<data>/shards/{{dataset}}/{shard}.npz" for shard in spec.get("shards", [])]
+
+
+def cell_spec(wildcards):
+    cell = grid.Cell(**{**wildcards, "seed": int(wildcards.seed)}, control=False)
+    return grid.training_spec(config, cell)
+
+
+def control_spec(wildcards):
+    return {**wildcards, "seed": int(wildcards.seed), "budget": config["budget"]}
+
+
+def scoring(wildcards):
+    """Return the modules that score a cell, for `code`."""
+    return "harness.evaluation", "harness.summary", dataset_spec(wildcards).get("own_scores")
+
+
+def as_json(function):
+    """Make a function of wildcards return JSON: how a spec reaches a command."""
+    return lambda wildcards: json.dumps(function(wildcards))
+
+
+def of_cells(name, controls=True):
+    """Return a file of each cell's directory."""
+    return [f"<results>/{cell.path}/{name}" for cell in CELLS if controls or not cell.control]
+
+
+def targets():
+    return ["<results>/report.html", f"<root>/mlflow/{config['budget']}.done"]
+
+
+def prepared():
+    return [f"<data>/prepared/{name}.npz" for name in dict.fromkeys(c.dataset for c in CELLS)]

@@ -1,0 +1,63 @@
+rule fetch:
+    output:
+        # `update`: a file that is there is never removed, only looked at again if this rule changes
+        update(
+            ensure(
+                "<data>/raw/{path}", sha256=lambda wildcards: MANIFEST[wildcards.path]["sha256"]
+            )
+        ),
+    log:
+        "<logs>/fetch/{path}.log",
+    retries: 2
+    conda:
+        "../../environment.yml"
+    resources:
+        download=1,
+    params:
+        options=fetch_options(),
+    message:
+        "Fetch {wildcards.path}"
+    shell:
+        "python -m harness fetch {wildcards.path} {params.options:q} &> {log}"
+
+
+rule shard:
+    input:
+        code=lambda wildcards: code(dataset_spec(wildcards)["shard"]),
+    output:
+        "<data>/shards/{dataset}/{shard}.npz",
+    log:
+        "<logs>/shard/{dataset}/{shard}.log",
+    benchmark:
+        "<benchmarks>/shard/{dataset}/{shard}.tsv"
+    conda:
+        "../../environment.yml"
+    params:
+        spec=as_json(dataset_spec),
+    message:
+        "Generate {wildcards.dataset}, part {wildcards.shard}"
+    shell:
+        "python -m harness shard {wildcards.dataset} {wildcards.shard} --spec {params.spec:q}"
+        " --out {output} &> {log}"
+
+
+rule prepare:
+    input:
+        parts=dataset_parts,
+        code=lambda wildcards: code(dataset_spec(wildcards)["loader"]),
+    output:
+        data="<data>/prepared/{dataset}.npz",
+        split="<data>/prepared/{dataset}.split.json",
+    log:
+        "<logs>/prepare/{dataset}.log",
+    benchmark:
+        "<benchmarks>/prepare/{dataset}.tsv"
+    conda:
+        "../../environment.yml"
+    params:
+        spec=as_json(dataset_spec),
+    message:
+        "Read, normalise and split {wildcards.dataset}"
+    shell:
+        "python -m harness prepare {wildcards.dataset} {input.parts} --spec {params.spec:q}"
+        " --out {output.data} --split {output.split} &> {log}"
