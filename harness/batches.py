@@ -8,7 +8,7 @@ from harness.contract import Batch
 
 
 def make_batch(dataset: Dataset, indices: np.ndarray) -> Batch:
-    """Gather some series. In generation and reconstruction all that is observed is shown and fitted."""
+    """Gather some series; all that is observed is shown and fitted (generation, reconstruction)."""
     mask = torch.from_numpy(dataset.mask[indices].astype(np.float32))
     return Batch(
         x=torch.from_numpy(dataset.x[indices]),

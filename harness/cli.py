@@ -1,7 +1,7 @@
 """The command line: ``python -m harness <command>``; every rule of the workflow is one of these.
 
-Imports are inside the commands: torch, matplotlib and mlflow take seconds to load, and most commands
-need one of them at most.
+Imports are inside the commands: torch, matplotlib and mlflow take seconds to load, and most
+commands need one of them at most.
 """
 
 import argparse
@@ -19,11 +19,10 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run a command and exit: 0 done, 1 a mistake told in one line, 2 wrong usage."""
-    options = parser().parse_args(arguments)
-    command = options.command
-    del options.command
+    options = vars(parser().parse_args(arguments))
+    command = options.pop("command")
     try:
-        sys.exit(command(**vars(options)))
+        sys.exit(command(**options))
     except (UserError, DataError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
@@ -37,9 +36,10 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(required=True, metavar="COMMAND")
 
     def add(function: Any, name: str | None = None) -> argparse.ArgumentParser:
-        summary = function.__doc__.splitlines()[0]
-        name = name or function.__name__
-        sub = commands.add_parser(name, help=summary, description=function.__doc__)
+        text = str(function.__doc__)
+        sub = commands.add_parser(
+            name or function.__name__, help=text.splitlines()[0], description=text
+        )
         sub.set_defaults(command=function)
         return sub
 
@@ -131,8 +131,8 @@ def score(
 
     from harness.config import DatasetFile, Evaluation, check
     from harness.evaluation import Footing
-    from harness.scoring import compare, read_samples
     from harness.grid import describe
+    from harness.scoring import compare, read_samples
 
     description = check(
         DatasetFile, describe("datasets", dataset), f"config/datasets/{dataset}.yaml"

@@ -41,7 +41,7 @@ class Evaluation(_Strict):
 
 
 class DataOverride(_Strict):
-    """Changes to ``config/datasets/<name>.yaml``: the keys of that file that can shrink the data."""
+    """Changes to ``config/datasets/<name>.yaml``: the keys that can shrink a data set."""
 
     shard_options: dict[str, Any] = {}
     options: dict[str, Any] = {}
@@ -88,7 +88,9 @@ class ModelFile(_Strict):
     class_: str = Field(alias="class", pattern=r"^[\w.]+:\w+$", description="module:Class")
     config: dict[str, Any] = Field({}, description="fields that differ from the model's defaults")
     datasets: dict[str, dict[str, Any]] = Field({}, description="the same, by data set")
-    tiny: dict[str, Any] = Field({}, description="fields that make it small, for the contract tests")
+    tiny: dict[str, Any] = Field(
+        {}, description="fields that make it small, for the contract tests"
+    )
     training: dict[Budget, BudgetTraining]
 
 

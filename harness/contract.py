@@ -22,8 +22,8 @@ Task = Literal["generation", "reconstruction", "interpolation", "extrapolation"]
 class Diverged(RuntimeError):
     """Training or sampling left the finite numbers, or a solver gave up.
 
-    Not an error of the program: the trainer turns it into a record with status ``diverged`` and this
-    message as its reason.
+    Not an error of the program: the trainer turns it into a record with status ``diverged`` and
+    this message as its reason.
     """
 
 
@@ -58,7 +58,7 @@ class Batch:
 
 
 class Loss(NamedTuple):
-    """One quantity to descend: a scalar, what to log beside it, and whose optimiser takes the step."""
+    """One scalar to descend, what to log beside it, and whose optimiser takes the step."""
 
     value: Float[Tensor, ""]
     logs: Mapping[str, Tensor] = {}
@@ -97,10 +97,10 @@ class Model(nn.Module, ABC):
     """Base class of every trained model.
 
     A subclass declares `tasks` and `Config` (a frozen dataclass whose defaults are the published
-    settings) and implements `optimisers`, `loss` (or `training_step`) and, according to its tasks, `sample`, `predict`
-    and `neg_elbo`. All randomness comes from the generator that is passed in; a generator lives on
-    the model's device. Initial weights may use torch's global stream: the harness builds models
-    inside a seeded fork of it.
+    settings) and implements `optimisers`, `loss` (or `training_step`) and, according to its tasks,
+    `sample`, `predict` and `neg_elbo`. All randomness comes from the generator that is passed in; a
+    generator lives on the model's device. Initial weights may use torch's global stream: the
+    harness builds models inside a seeded fork of it.
 
     Parameters
     ----------

@@ -9,10 +9,11 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Float
 
+Train = Float[np.ndarray, "N L D"]
 Series = Float[np.ndarray, "n L D"]
 
 
-def noise_floor(train: Series, n: int, rng: np.random.Generator) -> Series:
+def noise_floor(train: Train, n: int, rng: np.random.Generator) -> Series:
     """`n` different training series: what real data score against the test set.
 
     Raises
@@ -23,12 +24,12 @@ def noise_floor(train: Series, n: int, rng: np.random.Generator) -> Series:
     return train[rng.choice(len(train), n, replace=False)]
 
 
-def memoriser(train: Series, n: int, rng: np.random.Generator) -> Series:
+def memoriser(train: Train, n: int, rng: np.random.Generator) -> Series:
     """Training series drawn with replacement: the best a model could do by copying."""
     return train[rng.choice(len(train), n)]
 
 
-def gaussian(train: Series, n: int, rng: np.random.Generator) -> Series:
+def gaussian(train: Train, n: int, rng: np.random.Generator) -> Series:
     """A Gaussian with the training series' mean and covariance over all (L D) values.
 
     The covariance gets 1e-4 on its diagonal. With fewer series than values it is singular, so it is
@@ -41,13 +42,13 @@ def gaussian(train: Series, n: int, rng: np.random.Generator) -> Series:
     return draws.reshape(n, *train.shape[1:]).astype(train.dtype)
 
 
-def white_noise(train: Series, n: int, rng: np.random.Generator) -> Series:
+def white_noise(train: Train, n: int, rng: np.random.Generator) -> Series:
     """Independent normal values with the training data's mean and deviation, channel by channel."""
     mean, std = train.mean((0, 1)), train.std((0, 1))
     return (mean + std * rng.standard_normal((n, *train.shape[1:]))).astype(train.dtype)
 
 
-GENERATORS: dict[str, Callable[[Series, int, np.random.Generator], Series]] = {
+GENERATORS: dict[str, Callable[[Train, int, np.random.Generator], Series]] = {
     "noise_floor": noise_floor,
     "memoriser": memoriser,
     "gaussian": gaussian,

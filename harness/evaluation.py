@@ -23,9 +23,10 @@ from harness.trainer import Outcome, load_trained
 from metrics.classification import classify
 from metrics.marginal import bootstrap, marginal_literal, marginal_robust, wasserstein
 from metrics.memorisation import memorisation
+from metrics.network import Unscorable
 from metrics.prediction import persistence, predict
 
-Series = Float[np.ndarray, "n L D"]
+Series = Float[np.ndarray, "N L D"]
 
 BOOTSTRAPS = 100
 # The literal scores are one evaluator fit; the robust ones are fits with seeds 0, 1, ...
@@ -168,7 +169,7 @@ def evaluate(
             fake = draw(spec, footing, weights, device)
             sampled = time.monotonic()
             scores = score(footing, fake, spec["seed"])
-        except Diverged as error:
+        except (Diverged, Unscorable) as error:
             status, reason = "diverged", str(error)
         except (torch.OutOfMemoryError, MemoryError) as error:
             status, reason = "oom", f"sampling: {str(error).splitlines()[0]}"

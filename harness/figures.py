@@ -20,7 +20,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from datasets.base import Dataset
 from datasets.files import replacing
 from harness import comparison, summary
-from harness.comparison import CHANCE, FLOOR, SCORES, Section
+from harness.comparison import CHANCE, SCORES, Section
 from harness.errors import UserError
 from harness.records import write_json
 from harness.summary import CellFiles
@@ -191,7 +191,7 @@ def _real(section: Section, data_dir: Path) -> tuple[Float[np.ndarray, "k L"] | 
     dataset = Dataset.load(path)
     if (dataset.data_digest, dataset.split_digest) != (head.data_digest, head.split_digest):
         return None, unknown
-    return dataset.x[dataset.test[:EXAMPLES], :, 0], f"value; 1 is a {dataset.meta['unit']}"
+    return dataset.x[dataset.test[:EXAMPLES], :, 0], f"value; 1 is the {dataset.meta['unit']}"
 
 
 def _floors(section: Section) -> dict[str, tuple[float, float]]:
@@ -216,11 +216,12 @@ def score_lines(section: Section) -> pd.DataFrame:
             ]
             end = None if record.status == "done" else ending(record)
             lines += [item | {"ending": end} for item in found or [line]]
-    return pd.DataFrame(lines, columns=[*line, "score", "value", "spread", "ending"])
+    columns = ["model", "control", "seed", "score", "value", "spread", "ending"]
+    return pd.DataFrame(lines, columns=columns).astype({"value": float, "spread": float})
 
 
 def _curves(section: Section, files: Mapping[tuple[str, int], CellFiles]) -> pd.DataFrame:
-    """Histories of all models under each other: model, seed, ending, step, loss, validation_loss."""
+    """Histories of all models under each other, as `training_curves` takes them."""
     found = []
     for row in section.models:
         for record in row.records:
@@ -386,9 +387,9 @@ def score_intervals(
     floors : mapping
         score -> the noise floor's value and spread.
     """
-    names = list(dict.fromkeys(lines["model"]))
-    controls = set(lines.loc[lines["control"], "model"])
-    figure = Figure(figsize=(7.0, 0.25 * len(names) + 1.1))
+    rows = list(lines.groupby("model", sort=False))
+    n_models = sum(not own["control"].any() for _, own in rows)
+    figure = Figure(figsize=(7.0, 0.25 * len(rows) + 1.1))
     axes = figure.subplots(1, len(SCORES), sharey=True)
     for ax, score in zip(axes, SCORES, strict=True):
         if score in floors:
@@ -396,43 +397,41 @@ def score_intervals(
             ax.axvspan(value - spread, value + spread, color="0.85", linewidth=0)
         if score == "classification":
             ax.axvline(CHANCE, color=CONTROL, linestyle=":", linewidth=0.8)
-        values = lines.loc[lines["score"] == score, "value"].astype(float)
-        if score != "classification" and 0 < 10 * values.min() < values.max():
+        values = lines.loc[lines["score"] == score, "value"]
+        if score != "classification" and 0 < 10 * float(values.min()) < float(values.max()):
             ax.set_xscale("log")
             _log_ticks(ax.xaxis)
-        for y, name in enumerate(names):
-            own = lines[lines["model"] == name]
-            found = own[(own["score"] == score) & own["value"].notna()]
-            colour = CONTROL if name in controls else palette.get(name, DATA)
-            offsets = np.linspace(-0.2, 0.2, len(found)) if len(found) > 1 else [0.0]
+        for y, (name, own) in enumerate(rows):
+            colour = palette.get(str(name), CONTROL)
+            found = own.query("score == @score").dropna(subset=["value"])
+            half = 0.2 if len(found) > 1 else 0.0
             ax.errorbar(
-                found["value"].astype(float),
-                y + np.asarray(offsets[: len(found)]),
-                xerr=found["spread"].astype(float).fillna(0.0),
+                found["value"],
+                y + np.linspace(-half, half, len(found)),
+                xerr=found["spread"].fillna(0.0),
                 fmt="o",
                 markersize=3,
                 color=colour,
                 linewidth=0.9,
             )
             if found.empty:
-                ends = own["ending"].dropna().unique()
-                text = ", ".join(ends) if len(ends) else "no such score"
-                ax.text(0.5, y, text, ha="center", va="center", color=colour, fontsize=6,
+                ends = ", ".join(own["ending"].dropna().unique()) or "no such score"
+                ax.text(0.5, y, ends, ha="center", va="center", color=colour, fontsize=6,
                         transform=ax.get_yaxis_transform())  # fmt: skip
-        n_models = len(names) - len(controls)
-        if 0 < n_models < len(names):
+        if 0 < n_models < len(rows):
             ax.axhline(n_models - 0.5, color=CONTROL, linewidth=0.5)
         side = "right" if ARROWS[score] == "↑" else "left"
-        ax.set(xlabel=f"{score}, {UNITS[score]}\nbetter to the {side}", ylim=(len(names) - 0.5, -0.5))
-    axes[0].set_yticks(range(len(names)), [_share_done(lines, name) for name in names])
+        ax.set_xlabel(f"{score}, {UNITS[score]}\nbetter to the {side}")
+        ax.set_ylim(len(rows) - 0.5, -0.5)
+    axes[0].set_yticks(range(len(rows)), [_share_done(str(name), own) for name, own in rows])
     figure.suptitle(title)
     return figure
 
 
-def _share_done(lines: pd.DataFrame, name: str) -> str:
+def _share_done(name: str, own: pd.DataFrame) -> str:
     """Label of a row, with the number of seeds done where it is not all."""
-    ends = lines[lines["model"] == name].groupby("seed")["ending"].first().isna()
-    return label(name) + ("" if ends.all() else f"\n{ends.sum()} of {len(ends)} seeds")
+    seeds, done = own["seed"].nunique(), own.loc[own["ending"].isna(), "seed"].nunique()
+    return label(name) + ("" if done == seeds else f"\n{done} of {seeds} seeds")
 
 
 def training_curves(lines: pd.DataFrame, palette: Mapping[str, str], title: str) -> Figure:
@@ -443,20 +442,19 @@ def training_curves(lines: pd.DataFrame, palette: Mapping[str, str], title: str)
     lines : DataFrame
         Columns model, seed, ending (None where all went well), step, loss, validation_loss.
     """
-    names = list(dict.fromkeys(lines["model"]))
-    figure = Figure(figsize=(2.3 * len(names) + 0.4, 2.4))
-    axes = figure.subplots(1, len(names), squeeze=False)[0]
-    for ax, name in zip(axes, names, strict=True):
-        own = lines[lines["model"] == name]
+    rows = list(lines.groupby("model", sort=False))
+    figure = Figure(figsize=(2.3 * len(rows) + 0.4, 2.4))
+    axes = figure.subplots(1, len(rows), squeeze=False)[0]
+    for ax, (model, own) in zip(axes, rows, strict=True):
+        name = str(model)
         for _, run in own.groupby("seed"):
             ax.plot(run["step"], run["loss"], color=palette.get(name, DATA), alpha=0.8)
             ax.plot(run["step"], run["validation_loss"], color=palette.get(name, DATA),
                     linestyle="--", linewidth=0.8, alpha=0.8)  # fmt: skip
-            if run["ending"].notna().any():
-                ax.plot(run["step"].iloc[-1], run["loss"].iloc[-1], "x", color=DATA)
-        values = own[["loss", "validation_loss"]].to_numpy(float)
+            end = run.tail(1).dropna(subset=["ending"])
+            ax.plot(end["step"], end["loss"], "x", color=DATA)
         # a likelihood may change its sign and fall by orders of magnitude
-        if np.nanmin(values) > 0:
+        if np.nanmin(own[["loss", "validation_loss"]]) > 0:
             ax.set_yscale("log")
             _log_ticks(ax.yaxis)
         else:

@@ -64,8 +64,9 @@ def merge(base: Mapping[str, Any], *updates: Mapping[str, Any] | None) -> dict[s
     for update in updates:
         for key, value in (update or {}).items():
             old = result.get(key)
-            both = isinstance(old, Mapping) and isinstance(value, Mapping)
-            result[key] = merge(old, value) if both else value
+            if isinstance(old, Mapping) and isinstance(value, Mapping):
+                value = merge(old, value)
+            result[key] = value
     return result
 
 

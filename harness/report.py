@@ -42,9 +42,7 @@ def write(records: list[Record], tables_dir: Path, figures_dir: Path, out: Path)
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    ordered = [
-        r for s in comparison.sections(records) for row in s.rows for r in row.records
-    ]
+    ordered = [r for s in comparison.sections(records) for row in s.rows for r in row.records]
     documents = tables.documents(records)
     first = tuple(comparison.TABLES.values())
     write_text(

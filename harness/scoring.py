@@ -25,7 +25,7 @@ COLUMNS = {  # score -> heading
 
 
 def read_samples(path: Path, expected: tuple[int, ...]) -> Series:
-    """Read samples from .npz (one array, or one called ``samples``), .npy or .csv (a series a line).
+    """Read samples from .npz (an array, or one called ``samples``), .npy or .csv (a series a line).
 
     Parameters
     ----------
@@ -89,10 +89,7 @@ def compare(footing: Footing, fake: Series, name: str, console: Console) -> None
     with console.status("") as status:
         for row in rows:
             status.update(f"scoring {row}")
-            if row == name:
-                scores = score(footing, fake, 0)
-            else:
-                scores = control_scores(footing, row, 0)[1]
+            scores = score(footing, fake, 0) if row == name else control_scores(footing, row, 0)[1]
             table.add_row(row, *_cells(scores), end_section=row == name)
     console.print(table)
     if len(fake) != n:
@@ -101,7 +98,8 @@ def compare(footing: Footing, fake: Series, name: str, console: Console) -> None
             f" {len(fake)} differ."
         )
     console.print(
-        "Literal scores as the paper's code computes them, then robust ones ± deviation (docs/scores.md)."
+        "Literal scores as the paper's code computes them, then robust ones ± deviation; copying:"
+        "\ndistance to the nearest training series, generated over test (docs/scores.md)."
         f"\nData {dataset.data_digest[:12]}, split {dataset.split_digest[:12]},"
         f" {footing.evaluation.fits} evaluator fits of {footing.evaluation.epochs} epochs."
     )

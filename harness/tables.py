@@ -12,12 +12,12 @@ from itertools import groupby
 from pathlib import Path
 
 import pandas as pd
-from tabulate import tabulate
 
 from harness import comparison
 from harness.comparison import SCORES, Estimate, Row, Section
 from harness.errors import UserError
 from harness.records import Record, write_text
+from harness.typeset import Table, duration, latex, latex_text, markdown, markdown_text, number
 
 LABELS = {  # what no rule derives from the configuration's names
     "ls4": "LS4",
@@ -77,33 +77,6 @@ LEGEND_COSTS = (
 
 
 @dataclass(frozen=True)
-class Table:
-    """Text in rows and columns.
-
-    Attributes
-    ----------
-    title : str
-    columns : list of (group, heading)
-        Neighbours with the same group share it as a heading above; "" for none.
-    models, controls : list of rows
-        Controls are set apart from the models by a line.
-    notes : list of str
-        Sentences below the table.
-    """
-
-    title: str
-    columns: list[tuple[str, str]]
-    models: list[list[str]]
-    controls: list[list[str]]
-    notes: list[str]
-
-    @property
-    def groups(self) -> list[tuple[str, int]]:
-        """Group headings and the number of columns under each."""
-        return [(name, len(list(c))) for name, c in groupby(g for g, _ in self.columns)]
-
-
-@dataclass(frozen=True)
 class Document:
     """Tables of one kind and one budget, and the same as a tidy frame."""
 
@@ -137,7 +110,7 @@ def write(records: list[Record], out: Path) -> list[Path]:
 
 
 def documents(records: list[Record]) -> list[Document]:
-    """Return all tables of all budgets: the paper's, memorisation, a data set's own scores, costs."""
+    """Return all tables, budget by budget: the paper's, memorisation, costs, own scores."""
     found = []
     everything = comparison.sections(records)
     for (task, budget), group in groupby(everything, lambda s: (s.head.task, s.head.budget)):
@@ -146,7 +119,6 @@ def documents(records: list[Record]) -> list[Document]:
         frame = comparison.tidy(compared)
         suffix = f"budget {budget}: {BUDGETS[budget]}"
         own = [s for s in compared if own_scores(s)]
-        own_names = [name for s in own for name in own_scores(s)]
         found += [
             Document(
                 f"{name}_{budget}",
@@ -160,7 +132,7 @@ def documents(records: list[Record]) -> list[Document]:
                 f"Memorisation: {task}; {suffix}",
                 [_memorisation(section, _title(section, compared)) for section in compared],
                 LEGEND_MEMORISATION,
-                frame[frame.score.isin(list(MEMORISATION))],
+                _only(frame, list(MEMORISATION)),
             ),
             Document(
                 f"costs_{budget}",
@@ -177,10 +149,14 @@ def documents(records: list[Record]) -> list[Document]:
                     f"Own scores of a data set: {task}; {suffix}",
                     [_own(section, _title(section, compared)) for section in own],
                     LEGEND_OWN,
-                    frame[frame.score.isin(own_names)],
+                    _only(frame, [name for s in own for name in own_scores(s)]),
                 )
             )
     return found
+
+
+def _only(frame: pd.DataFrame, scores: list[str]) -> pd.DataFrame:
+    return frame.query("score in @scores")
 
 
 def own_scores(section: Section) -> list[str]:
@@ -275,8 +251,7 @@ def _own(section: Section, title: str) -> Table:
     columns = [("", "score")]
     columns += [("controls" if row.control else "models", label(row.model)) for row in rows]
     lines = [
-        [name, *(text(row, row.estimate(name), evaluator=False) for row in rows)]
-        for name in names
+        [name, *(text(row, row.estimate(name), evaluator=False) for row in rows)] for name in names
     ]
     return Table(title, columns, lines, [], _failures(rows))
 
@@ -401,48 +376,14 @@ def ending(record: Record) -> str:
     return f"{record.status}: {short}" if short else record.status
 
 
-def number(value: float, digits: int = 3) -> str:
-    """Return a number with `digits` significant digits, trailing zeros kept.
-
-    >>> number(0.0354), number(0.5, 2), number(1234.5), number(0.0000167)
-    ('0.0354', '0.50', '1234', '1.67e-05')
-    """
-    if abs(value) >= 10**digits - 0.5:
-        return f"{value:.0f}"
-    return f"{value:#.{digits}g}".removesuffix(".")
-
-
-def duration(seconds: float) -> str:
-    """Return seconds in a unit that keeps the number short."""
-    for unit, size in (("h", 3600), ("min", 60)):
-        if seconds >= 2 * size:
-            return f"{number(seconds / size, 2)} {unit}"
-    return f"{number(seconds, 2)} s"
-
-
-# -- Markdown -------------------------------------------------------------------------------------
-
-
-def markdown(table: Table) -> str:
-    """Return a table in pipe syntax; group names stand in front of the headings."""
-    headings = [f"{group} {heading}".strip() for group, heading in table.columns]
-    rows = [*table.models]
-    if table.controls:
-        blank = [""] * (len(headings) - 1)
-        rows += [["*controls:*", *blank], *([f"*{row[0]}*", *row[1:]] for row in table.controls)]
-    escaped = [[_markdown_cell(cell) for cell in row] for row in rows]
-    return tabulate(escaped, headings, tablefmt="pipe", disable_numparse=True)
-
-
-def _markdown_cell(cell: str) -> str:
-    return " ".join(cell.split()).replace("|", "\\|").replace("<", "&lt;")
+# -- documents ------------------------------------------------------------------------------------
 
 
 def _markdown_blocks(tables: list[Table], heading: str) -> list[str]:
     blocks = []
     for table in tables:
         blocks += [f"{heading} {table.title}", markdown(table)]
-        blocks += ["\n".join(f"* {_markdown_cell(note)}" for note in table.notes)]
+        blocks += ["\n".join(f"* {markdown_text(note)}" for note in table.notes)]
     return [block for block in blocks if block]
 
 
@@ -473,73 +414,11 @@ def update_readme(path: Path, section: str) -> None:
         Unless the file has one pair of markers.
     """
     begin, end = "<!-- table1:begin -->", "<!-- table1:end -->"
-    before, *rest = path.read_text(encoding="utf-8").split(begin)
-    inside, *after = rest[0].split(end) if len(rest) == 1 else ("", "", "")
-    if len(after) != 1:
+    text = path.read_text(encoding="utf-8")
+    between = re.compile(f"{begin}.*{end}", re.DOTALL)
+    if text.count(begin) != 1 or text.count(end) != 1 or not between.search(text):
         raise UserError(f"{path}: expected one line {begin} and below it one line {end}")
-    write_text(path, f"{before}{begin}\n{section}\n{end}{after[0]}")
-
-
-# -- LaTeX ----------------------------------------------------------------------------------------
-
-_TEX = {
-    "\\": r"\textbackslash{}",
-    **{sign: f"\\{sign}" for sign in "&%$#_{}"},
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    "±": r"$\pm$",
-    "†": r"$^\dagger$",
-    "‡": r"$^\ddagger$",
-    "ˢ": r"\textsuperscript{s}",
-    "–": "--",
-    "…": r"\ldots{}",
-    "↓": r"$\downarrow$",
-    "↑": r"$\uparrow$",
-}
-
-
-def latex_text(plain: str) -> str:
-    """Escape plain text for LaTeX and translate the signs of the tables."""
-    return "".join(_TEX.get(character, character) for character in plain)
-
-
-def latex(table: Table) -> str:
-    """Return a table environment; needs the packages booktabs and adjustbox."""
-
-    def line(cells: list[str]) -> str:
-        return " & ".join(latex_text(cell) for cell in cells) + r" \\"
-
-    spans, rules, column = [], [], 1
-    for group, width in table.groups:
-        spans.append(rf"\multicolumn{{{width}}}{{c}}{{{latex_text(group)}}}")
-        if group:
-            rules.append(rf"\cmidrule(lr){{{column}-{column + width - 1}}}")
-        column += width
-    above = [" & ".join(spans) + r" \\", "".join(rules)] if rules else []
-    controls = [r"\midrule", *map(line, table.controls)] if table.controls else []
-    return "\n".join(
-        [
-            r"\begin{table}[htbp]",
-            r"\centering",
-            rf"\caption{{{latex_text(table.title)}}}",
-            r"\begin{adjustbox}{max width=\textwidth}",
-            rf"\begin{{tabular}}{{l{'r' * (len(table.columns) - 1)}}}",
-            r"\toprule",
-            *above,
-            line([heading for _, heading in table.columns]),
-            r"\midrule",
-            *map(line, table.models),
-            *controls,
-            r"\bottomrule",
-            r"\end{tabular}",
-            r"\end{adjustbox}",
-            *(rf"\par{{\footnotesize {latex_text(note)}}}" for note in table.notes),
-            r"\end{table}",
-        ]
-    )
+    write_text(path, between.sub(lambda _: f"{begin}\n{section}\n{end}", text))
 
 
 def _latex_document(document: Document) -> str:

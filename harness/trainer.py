@@ -163,6 +163,7 @@ class _Run:
     def scored(self) -> Model:
         """The model whose samples are scored: the moving average once it has begun."""
         if self.average is not None and int(self.average.n_averaged) > 0:
+            assert isinstance(self.average.module, Model)
             return self.average.module
         return self.model
 

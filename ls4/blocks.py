@@ -1,7 +1,7 @@
 """Residual blocks and the multi-scale network that LS4's three parts are made of.
 
-A residual block is v + f(LN(v)) with f an S4 layer or a two-layer feed-forward map; a pair is one of
-each. A network lifts its input to H channels, runs a stack of pairs, optionally around a coarser
+A residual block is v + f(LN(v)) with f an S4 layer or a two-layer feed-forward map; a pair is one
+of each. A network lifts its input to H channels, runs a stack of pairs, optionally around a coarser
 stack, and reads out linearly; the prior and the posterior read out through two more S4 layers.
 
 Every module has two modes that agree: ``forward`` over a whole sequence (B, L, .), and ``stepper``,

@@ -1,14 +1,14 @@
 """LS4, the deep latent state space model, with the semantics of its released code.
 
 Zhou, Poli, Xu, Massaroli, Ermon 2023, "Deep Latent State Space Models for Time-Series Generation"
-(arXiv:2212.12749). A latent path z_0..z_{L-1}, one vector a time step, with three causal networks of
-one form (`ls4.blocks`) and separate weights:
+(arXiv:2212.12749). A latent path z_0..z_{L-1}, one vector a time step, with three causal networks
+of one form (`ls4.blocks`) and separate weights:
 
     prior      p(z_n | z_<n)   = N(mu_p, sigma_p^2)     input z shifted by one, learned first vector
     posterior  q(z_n | x_<=n)  = N(mu_q, sigma_q^2)     input x
     decoder    p(x_n | z_<=n)  = N(x_hat, sigma^2)      input z; sigma is fixed
 
-    -ELBO = sum_n KL(q_n || p_n) - sum_n E_q log p(x_n | z_<=n)                         (paper, eq. 5)
+    -ELBO = sum_n KL(q_n || p_n) - sum_n E_q log p(x_n | z_<=n)                       (paper, eq. 5)
 
 ======== =========== ===================================================================
 symbol   shape       meaning
@@ -20,10 +20,10 @@ sigma    scalar      standard deviation of the observation noise
 ======== =========== ===================================================================
 
 Released semantics means: the decoder sees z alone, not past x; the posterior sees neither mask nor
-time; time enters as grid index; a "sample" is the decoder's mean, without observation noise; and the
-training loss weighs KL and likelihood as `released` says below. Repaired here: the kernel counts both
-halves of the conjugate modes, C is stored instead of a length-dependent C (I - Abar^L), the moving
-average includes everything, log sigma is clamped.
+time; time enters as grid index; a "sample" is the decoder's mean, without observation noise; and
+the training loss weighs KL and likelihood as `released` says below. Repaired here: the kernel
+counts both halves of the conjugate modes, C is stored instead of a length-dependent
+C (I - Abar^L), the moving average includes everything, log sigma is clamped.
 """
 
 import math
@@ -96,7 +96,7 @@ class LS4(Model):
         self.prior = GaussianNetwork(Z, Z, log_std_range=config.log_std_range, **network)
         self.decoder = Network(Z, D, **network)
         self.z_start = nn.Parameter(torch.zeros(Z))
-        # The first input of a decoder that sees past x. This decoder does not; the vector is kept so
+        # The first input of a decoder that sees past x. This one does not; the vector is kept so
         # that parameter counts compare with the released model's.
         self.x_start = nn.Parameter(torch.zeros(D))
 

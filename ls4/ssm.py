@@ -63,8 +63,8 @@ def legs(N: int) -> Modes:
     """Diagonalise the normal part of HiPPO-LegS (S4, appendix C.1).
 
     A + P P^T = -1/2 I + skew, so its eigenvalues are -1/2 + i w and its eigenvectors V unitary.
-    An eigenvector's phase is arbitrary; it is chosen such that V^* B > 0, which makes the result the
-    same on every machine.
+    An eigenvector's phase is arbitrary; it is chosen such that V^* B > 0, which makes the result
+    the same on every machine.
 
     Parameters
     ----------
@@ -153,9 +153,9 @@ def kernel(system: Discrete, L: int) -> Float[Tensor, "H L"]:
     """Convolution kernel K_l = 2 Re(C Abar^l b), l = 0..L-1.
 
     Written as a product of L/m columns Abar^(m j) b with m rows C Abar^i, m about sqrt(L); rows and
-    columns grow by doubling. The cost is O(H (N^3 log L + N L)) for DPLR and O(H N L) for a diagonal
-    system, in matrix products of real numbers; nothing of size (H, N, L) is stored, and no entry
-    depends on L.
+    columns grow by doubling. The cost is O(H (N^3 log L + N L)) for DPLR and O(H N L) for a
+    diagonal system, in matrix products of real numbers; nothing of size (H, N, L) is stored, and no
+    entry depends on L.
     """
     # In real coordinates 2 Re(C h) = (2 Re C, -2 Im C) . (Re h, Im h), hence the conjugates of C.
     m = 1 << math.ceil(math.log2(max(L, 1)) / 2)
@@ -327,19 +327,20 @@ class S4Layer(nn.Module):
         super().__init__()
         self.ssm = SSM(width, state, kernel, init, discretisation)
         self.D = nn.Parameter(torch.randn(width))
-        self.mix = nn.Linear(width, 2 * width)
+        self.linear = nn.Linear(width, 2 * width)
 
-    def _mix(self, y: Tensor) -> Tensor:
-        return F.glu(self.mix(F.gelu(y)), -1)
+    def mix(self, y: Float[Tensor, "... H"]) -> Float[Tensor, "... H"]:
+        """Apply what follows the systems and the skip: GELU and the gated linear map."""
+        return F.glu(self.linear(F.gelu(y)), -1)
 
     def forward(self, u: Float[Tensor, "B L H"]) -> Float[Tensor, "B L H"]:
-        y = self.ssm(u.mT.contiguous()).mT  # (B, L, H)
-        return self._mix(torch.addcmul(y, self.D, u))
+        y = self.ssm(u.mT.contiguous()).mT.contiguous()  # (B, L, H)
+        return self.mix(torch.addcmul(y, self.D, u))
 
     def stepper(self, batch: int) -> Callable[[Tensor], Tensor]:
         """Return a function (batch, H) -> (batch, H) for one step in time, from a zero state."""
         step = self.ssm.stepper(batch)
-        return lambda u: self._mix(torch.addcmul(step(u), self.D, u))
+        return lambda u: self.mix(torch.addcmul(step(u), self.D, u))
 
 
 def parameter_groups(

@@ -25,6 +25,11 @@ from ls4.ssm import S4Layer, kernel, parameter_groups
 
 M = TypeVar("M", bound=nn.Module)
 
+
+class Unscorable(ValueError):
+    """Finite series on which the evaluating network still overflows."""
+
+
 WIDTH = 16
 STATE = 16
 LEARNING_RATE = 0.01
@@ -68,7 +73,7 @@ class Trunk(nn.Module):
         rows = F.pad(K.flip(1), (0, n - 1)).unfold(1, u.shape[1], 1).flip(1)  # (H, n, L)
         y = torch.einsum("blh,hnl->bnh", u, rows)
         u = u[:, -n:]
-        return self.norm(u + self.s4._mix(y + self.s4.D * u))
+        return self.norm(u + self.s4.mix(y + self.s4.D * u))
 
 
 def seeded(build: Callable[[], M], seed: int) -> M:
@@ -138,12 +143,12 @@ def literal_and_mean(losses: Float[Tensor, "N"]) -> tuple[float, float]:
 
     Raises
     ------
-    ValueError
+    Unscorable
         If a loss is not finite.
     """
     mean = losses.mean().item()
     if not np.isfinite(mean):
-        raise ValueError(
+        raise Unscorable(
             "fake: expected values on which the evaluating network can be trained in single "
             f"precision, found a test loss of {mean}"
         )

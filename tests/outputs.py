@@ -1,7 +1,8 @@
-"""Synthetic cells for the tests of tables, figures, report and tracking: no number here is a result."""
+"""Synthetic cells for the tests of tables, figures, report and tracking; no number is a result."""
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,11 +18,11 @@ def record(
     model: str = "ls4",
     seed: int = 0,
     scores: dict[str, tuple[float | None, float | None]] | None = None,
-    **changes: object,
+    **changes: Any,
 ) -> Record:
     """Make a record; `scores` are name -> (value, spread)."""
     control = model in ("noise_floor", "memoriser", "gaussian", "white_noise", "persistence")
-    fields: dict = {
+    fields: dict[str, Any] = {
         "task": "generation",
         "dataset": dataset,
         "model": model,
@@ -97,9 +98,7 @@ def solar() -> list[Record]:
     rows = [record(seed=s, scores=scores(0.045 + 0.002 * s, 0.68, 0.14)) for s in range(3)]
     rows += [record(model="rnn_vae", seed=s, scores=scores(0.2, 0.1, 0.5)) for s in (0, 2)]
     rows.append(
-        record(
-            model="rnn_vae", seed=1, status="diverged", reason="step 12: loss nan", steps=12
-        )
+        record(model="rnn_vae", seed=1, status="diverged", reason="step 12: loss nan", steps=12)
     )
     rows += [
         record(
@@ -122,7 +121,13 @@ def flame() -> list[Record]:
     values = scores(0.5, 0.2, 0.001, **own)
     rows = [record("flame", model, 0, values, **shape) for model in ("ls4", "latent_ode")]
     return rows + [
-        record("flame", name, 0, v if name == "persistence" else scores(0.1, 0.6, 0.001, **own), **shape)
+        record(
+            "flame",
+            name,
+            0,
+            v if name == "persistence" else scores(0.1, 0.6, 0.001, **own),
+            **shape,
+        )
         for name, v in CONTROLS.items()
     ]
 
@@ -138,7 +143,9 @@ def write_cells(folder: Path, cells: list[Record]) -> Path:
         summary.write(where / "summary.npz", arrays)
         if not cell.control:
             lines = _history(cell)
-            records.write_text(where / "history.jsonl", "".join(json.dumps(r) + "\n" for r in lines))
+            records.write_text(
+                where / "history.jsonl", "".join(json.dumps(r) + "\n" for r in lines)
+            )
     return folder
 
 
@@ -152,7 +159,9 @@ def _series(cell: Record) -> tuple[np.ndarray, np.ndarray]:
         fake = fake + 0.05 * rng.standard_normal(fake.shape)
     else:
         phase = rng.uniform(0, 1, (2, n, 1))
-        real, fake = np.sin(2 * np.pi * (t / 26 + phase)) + 0.3 * rng.standard_normal((2, n, t.size))
+        real, fake = np.sin(2 * np.pi * (t / 26 + phase)) + 0.3 * rng.standard_normal(
+            (2, n, t.size)
+        )
     return real[..., None].astype(np.float32), fake[..., None].astype(np.float32)
 
 
@@ -162,5 +171,7 @@ def _history(cell: Record) -> list[dict]:
     rows = []
     for step in range(1, cell.steps + 1):
         loss = scale * (np.exp(-step / 8) - 0.1) + 0.02 * scale * rng.standard_normal()
-        rows.append({"step": step, "loss": loss, "kl": 3.0, "lr": 1e-3, "validation_loss": 1.1 * loss})
+        rows.append(
+            {"step": step, "loss": loss, "kl": 3.0, "lr": 1e-3, "validation_loss": 1.1 * loss}
+        )
     return rows

@@ -17,7 +17,7 @@ RENAMED = [  # released name -> ours, in this order
     ("kernel.kernel.", "ssm."),
     ("inv_w_real", "log_A_real"),
     ("w_imag", "A_imag"),
-    ("output_linear.0", "mix"),
+    ("output_linear.0", "linear"),
     (".layer.ff.0.0", ".f.0"),
     (".layer.ff.2", ".f.2"),
     (".layer.", ".f."),
@@ -54,7 +54,7 @@ def reference_network(name: str) -> tuple[torch.nn.Module, dict[str, torch.Tenso
     sizes = {"width": 8, "state": 8, "n_pairs": 1, "pool": pool, "kernel": "dplr"}
     network: torch.nn.Module
     if "mean" in arrays:
-        network = GaussianNetwork(d_in, d_out, log_std_range=(-20, 20), **sizes)
+        network = GaussianNetwork(d_in, d_out, log_std_range=(-20.0, 20.0), **sizes)
     else:
         network = Network(d_in, d_out, **sizes)
     prefix = "network." if "mean" in arrays else ""

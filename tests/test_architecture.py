@@ -35,7 +35,9 @@ def test_imports(path) -> None:
             assert any(name == a or name.startswith(a + ".") for a in ALLOWED[package]), (
                 f"{package}/{path.name} imports {name}"
             )
-        assert top != "mlflow" or path.name == "tracking.py", "mlflow belongs to harness/tracking.py"
+        assert top != "mlflow" or path.name == "tracking.py", (
+            "mlflow belongs to harness/tracking.py"
+        )
         assert top != "snakemake", "only workflow/ knows Snakemake"
 
 

@@ -63,7 +63,8 @@ def together(records: list[Batch]) -> Batch:
 
 def pinned(model: InitialStateVAE) -> InitialStateVAE:
     """Make the posterior N(0.3, 1e-12) whatever the data."""
-    last = model.p[-1]  # type: ignore[index]
+    *_, last = model.get_submodule("p").modules()
+    assert isinstance(last, nn.Linear)
     nn.init.zeros_(last.weight)
     nn.init.constant_(last.bias[: model.config.latents], 0.3)
     nn.init.zeros_(last.bias[model.config.latents :])

@@ -32,7 +32,13 @@ def test_shipped_files_are_valid(kind: str, file: type) -> None:
 
 
 def test_grid_is_the_product_without_repetition() -> None:
-    block = {"task": "generation", "datasets": ["a"], "models": ["m"], "controls": ["c"], "seeds": [0, 1]}
+    block = {
+        "task": "generation",
+        "datasets": ["a"],
+        "models": ["m"],
+        "controls": ["c"],
+        "seeds": [0, 1],
+    }
     cells = grid.cells({"grid": [block, block]})
     assert [c.path for c in cells] == [f"generation/a/{m}/{s}" for m in "mc" for s in (0, 1)]
     assert [c.control for c in cells] == [False, False, True, True]
@@ -48,7 +54,9 @@ def test_specs_merge_from_general_to_particular() -> None:
     assert by_dataset["nn5_daily"]["config"]["sigma"] == 0.5
     file = grid.describe("models", "ls4")["training"]["cpu"]
     assert by_dataset["fred_md"]["training"]["steps"] == file["steps"]
-    assert by_dataset["solar_weekly"]["training"]["steps"] == file["datasets"]["solar_weekly"]["steps"]
+    assert (
+        by_dataset["solar_weekly"]["training"]["steps"] == file["datasets"]["solar_weekly"]["steps"]
+    )
     assert "datasets" not in by_dataset["solar_weekly"]["training"]
     assert grid.dataset_spec(config, "flame")["shard_options"]["n"] == 64
 
@@ -57,9 +65,15 @@ def test_specs_merge_from_general_to_particular() -> None:
     "change, message",
     [
         ({"seedz": 1}, "here: seedz: Extra inputs are not permitted, found 1"),
-        ({"budget": "huge"}, "here: budget: Input should be 'smoke', 'cpu' or 'paper', found 'huge'"),
+        (
+            {"budget": "huge"},
+            "here: budget: Input should be 'smoke', 'cpu' or 'paper', found 'huge'",
+        ),
         ({"grid": []}, "here: grid: List should have at least 1 item"),
-        ({"evaluation": {"fits": 0}}, "here: evaluation.fits: Input should be greater than or equal"),
+        (
+            {"evaluation": {"fits": 0}},
+            "here: evaluation.fits: Input should be greater than or equal",
+        ),
     ],
 )
 def test_mistakes_in_the_configuration_get_one_line(change: dict, message: str) -> None:
@@ -69,7 +83,7 @@ def test_mistakes_in_the_configuration_get_one_line(change: dict, message: str) 
 
 
 def test_unknown_names_list_the_known_ones() -> None:
-    with pytest.raises(UserError, match="unknown model 'ls5': expected one of .*latent_ode, ls4"):
+    with pytest.raises(UserError, match=r"unknown model 'ls5': expected one of .*latent_ode, ls4"):
         grid.describe("models", "ls5")
     with pytest.raises(UserError, match="no budget 'huge', only smoke, cpu, paper"):
         config = configuration() | {"budget": "huge"}

@@ -4,7 +4,8 @@ import math
 
 import pytest
 import torch
-from torch.distributions import Normal, kl_divergence as torch_kl
+from torch.distributions import Normal
+from torch.distributions import kl_divergence as torch_kl
 from torch.optim.swa_utils import AveragedModel
 
 from harness.contract import Batch, Shape
@@ -70,7 +71,7 @@ def test_parameter_counts_of_the_released_configurations(config, shape, total: i
 @pytest.mark.parametrize("pool", [(), (1,), (5,), (2, 3)])
 def test_step_equals_convolution(kernel, pool) -> None:
     network = GaussianNetwork(
-        2, 3, log_std_range=(-7, 5), width=16, state=64, n_pairs=2, pool=pool, kernel=kernel
+        2, 3, log_std_range=(-7.0, 5.0), width=16, state=64, n_pairs=2, pool=pool, kernel=kernel
     )
     u = torch.randn(2, 330, 2)
     with torch.no_grad():
@@ -165,7 +166,7 @@ def test_released_weighting_with_gaps_and_an_empty_channel() -> None:
     batch = batch_of(x * mask, mask)
     loss = model.loss(batch, 0, seeded())
     kl, nll = model._bound(batch, seeded())
-    expected_nll, expected_kl = torch.zeros(2)
+    expected_nll, expected_kl = torch.zeros(()), torch.zeros(())
     for b in range(2):
         observed = [n for n in range(24) if mask[b, n].any()]
         expected_kl += sum(kl[b, n].sum() / 3 for n in observed) / len(observed) / 2
@@ -215,7 +216,7 @@ def test_sigmoid_output_stays_in_the_unit_interval() -> None:
     model = small(output="sigmoid")
     with torch.no_grad():
         sample = model.sample(4, torch.linspace(0, 1, 24), seeded())
-    assert 0 <= sample.min() and sample.max() <= 1
+    assert sample.min() >= 0 and sample.max() <= 1
 
 
 def test_pooling_must_divide_the_length() -> None:
@@ -229,7 +230,9 @@ def test_overfits_eight_sines() -> None:
     t = torch.linspace(0, 1, length)
     phase = torch.linspace(0, 2 * math.pi, 9)[:8, None]
     batch = batch_of(torch.sin(2 * math.pi * 2 * t + phase)[..., None])
-    model = LS4(LS4Config(latent=2, width=32, state=16, n_pairs=1, sigma=0.03, lr=5e-3), Shape(length, 1))
+    model = LS4(
+        LS4Config(latent=2, width=32, state=16, n_pairs=1, sigma=0.03, lr=5e-3), Shape(length, 1)
+    )
     optimiser = model.optimisers()["main"].optimiser
     for step in range(300):
         optimiser.zero_grad()

@@ -39,9 +39,9 @@ def impulse_response(step, H: int, L: int) -> torch.Tensor:
 def hippo_legs(N: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """A, B, P as HiPPO and S4 print them."""
     n = np.arange(N)
-    A = np.where(
-        n[:, None] > n, -np.sqrt(2 * n[:, None] + 1) * np.sqrt(2 * n + 1), 0.0
-    ) - np.diag(n + 1.0)
+    A = np.where(n[:, None] > n, -np.sqrt(2 * n[:, None] + 1) * np.sqrt(2 * n + 1), 0.0) - np.diag(
+        n + 1.0
+    )
     return A, np.sqrt(2 * n + 1), np.sqrt(n + 0.5)
 
 
@@ -98,8 +98,11 @@ def test_dplr_discretisation_is_the_bilinear_transform_of_the_dense_system() -> 
         responses.append((B @ h).item())
         h = A_bar @ h
     modes = legs(N)  # with C = B, in either basis
-    system = discretise_bilinear(*(z[None] for z in (modes.Lambda, modes.P, modes.B)),
-                                 modes.B.conj()[None], torch.tensor([[dt]]))
+    system = discretise_bilinear(
+        *(z[None] for z in (modes.Lambda, modes.P, modes.B)),
+        modes.B.conj()[None],
+        torch.tensor([[dt]]),
+    )
     assert torch.allclose(kernel(system, 20)[0], torch.tensor(responses), rtol=1e-9)
 
 
@@ -118,8 +121,8 @@ def test_one_mode_has_its_analytic_kernel() -> None:
     a, dt, c = -0.7 + 2.3j, 0.08, 0.4 - 0.9j
     one = torch.ones(1, 1, dtype=torch.complex128)
     system = discretise_zoh(a * one, one, c * one, torch.tensor([[dt]]))
-    l = np.arange(30)
-    expected = 2 * (c * (np.exp(dt * a) - 1) / a * np.exp(l * dt * a)).real
+    growth = np.exp(np.arange(30) * dt * a)
+    expected = 2 * (c * (np.exp(dt * a) - 1) / a * growth).real
     assert np.allclose(kernel(system, 30)[0].numpy(), expected, atol=1e-13)
 
 
@@ -142,7 +145,7 @@ def test_zero_order_hold_is_exact_for_piecewise_constant_input() -> None:
 def test_convolution_is_the_direct_sum() -> None:
     u, K = torch.randn(2, 3, 17), torch.randn(3, 17)
     direct = torch.stack(
-        [sum(K[:, k] * u[..., l - k] for k in range(l + 1)) for l in range(17)], -1
+        [sum(K[:, k] * u[..., n - k] for k in range(n + 1)) for n in range(17)], -1
     )
     assert torch.allclose(causal_convolution(u, K), direct, atol=1e-12)
 
@@ -163,7 +166,9 @@ def test_kernel_gradient(structure, init, discretisation) -> None:
 
     def K(*parameters: torch.Tensor) -> torch.Tensor:
         state = dict(zip(names, parameters, strict=True))
-        system = torch.func.functional_call(_Discretised(ssm), {f"ssm.{n}": p for n, p in state.items()})
+        system = torch.func.functional_call(
+            _Discretised(ssm), {f"ssm.{n}": p for n, p in state.items()}
+        )
         return kernel(Discrete(*system), 7)
 
     assert torch.autograd.gradcheck(K, values)

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 from datasets.base import Dataset
 from datasets.synthetic import load as sines
-from harness import trainer
+from harness import grid, trainer
 from harness.batches import batch_indices, steps_per_epoch
 from harness.config import DatasetFile, Evaluation
 from harness.contract import Batch, Diverged, Loss, Model, Optimisation
@@ -43,10 +43,10 @@ def spec_of(**training: Any) -> dict[str, Any]:
         "budget": "smoke",
         "class": "ls4.model:LS4",
         "config": {"width": 8, "state": 8, "n_pairs": 1, "lr_patience": 1},
-        "training": {
-            "steps": 40, "batch_size": 6, "log_every": 7, "ema_decay": 0.9, "ema_start": 5, **training
-        },
-    }  # fmt: skip
+        "training": {"steps": 40, "batch_size": 6, "log_every": 7}
+        | {"ema_decay": 0.9, "ema_start": 5}
+        | training,
+    }
 
 
 def command(spec: dict[str, Any], data: Path, out: Path) -> list[str]:
@@ -60,11 +60,15 @@ def test_killed_and_started_again_ends_the_same(dataset: Dataset, tmp_path: Path
     dataset.save(tmp_path / "data.npz")
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    subprocess.run(command(spec, tmp_path / "data.npz", whole), cwd=ROOT, env=environment, check=True)
+    subprocess.run(
+        command(spec, tmp_path / "data.npz", whole), cwd=ROOT, env=environment, check=True
+    )
 
     checkpoint = killed / "ckpt" / "checkpoint.pt"
     for at_least in (5, 17):  # kill it twice
-        job = subprocess.Popen(command(spec, tmp_path / "data.npz", killed), cwd=ROOT, env=environment)
+        job = subprocess.Popen(
+            command(spec, tmp_path / "data.npz", killed), cwd=ROOT, env=environment
+        )
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline and job.poll() is None:
             if checkpoint.exists():
@@ -76,7 +80,9 @@ def test_killed_and_started_again_ends_the_same(dataset: Dataset, tmp_path: Path
         job.send_signal(signal.SIGKILL)
         job.wait()
         assert not (killed / "train.json").exists()
-    subprocess.run(command(spec, tmp_path / "data.npz", killed), cwd=ROOT, env=environment, check=True)
+    subprocess.run(
+        command(spec, tmp_path / "data.npz", killed), cwd=ROOT, env=environment, check=True
+    )
 
     assert (whole / "weights.safetensors").read_bytes() == (
         killed / "weights.safetensors"
@@ -89,9 +95,7 @@ def test_killed_and_started_again_ends_the_same(dataset: Dataset, tmp_path: Path
 
 def _record(spec: dict[str, Any], dataset: Dataset, folder: Path) -> dict[str, Any]:
     """The record of a trained cell without what a clock or a thermometer says."""
-    description = DatasetFile.model_validate(
-        {"title": "Sines", "loader": "datasets.synthetic:load", "split": {"seed": 0, "fractions": [0.7, 0.1, 0.2]}}
-    )  # fmt: skip
+    description = DatasetFile.model_validate(grid.describe("datasets", "sines"))
     footing = Footing(dataset, description, Evaluation(fits=2, epochs=2))
     outcome = Outcome(**json.loads((folder / "train.json").read_text()))
     record, _ = evaluate(spec, footing, outcome, folder / "weights.safetensors", CPU)

@@ -33,6 +33,7 @@ rule figures:
         summaries=of_cells("summary.npz"),
         histories=of_cells("history.jsonl", controls=False),
         data=prepared(),
+        published="harness/published.yaml",
         style="harness/figures.mplstyle",
         code=code("harness.figures"),
     output:
@@ -64,6 +65,7 @@ rule report:
         records=of_cells("record.json"),
         tables="<results>/tables",
         figures="<results>/figures",
+        template="harness/report.html.j2",
         code=code("harness.report"),
     output:
         report("<results>/report.html", caption="../report/report.rst", category="Report"),

@@ -24,18 +24,32 @@ def check(kind, where, content):
         raise WorkflowError(f"{where}: {mistake.json_path}: {mistake.message}") from None
 
 
+def code(*references):
+    """Return the source files behind modules, or ``module:name`` references, and what they import.
+
+    As inputs, they make a change of a file rerun what depends on it and nothing else.
+    """
+    modules = [reference.partition(":")[0] for reference in references if reference]
+    try:
+        return sorted({file for module in modules for file in grid.source_files(module)})
+    except UserError as error:
+        raise WorkflowError(str(error)) from None
+
+
 def read_grid():
     """Return the cells of the grid after a check of every file that they are made from."""
     check("config", "configuration", config)
     cells = grid.cells(config)
     try:
         for name in {*grid.available("datasets"), *(cell.dataset for cell in cells)}:
-            check("dataset", f"config/datasets/{name}.yaml", grid.dataset_spec(config, name))
+            spec = grid.dataset_spec(config, name)
+            check("dataset", f"config/datasets/{name}.yaml", spec)
+            code(spec["loader"], spec.get("shard"), spec.get("own_scores"))
         for name in {cell.model for cell in cells if not cell.control}:
             check("model", f"config/models/{name}.yaml", grid.describe("models", name))
         for cell in cells:
             if not cell.control:
-                grid.training_spec(config, cell)
+                code(grid.training_spec(config, cell)["class"])
     except UserError as error:
         raise WorkflowError(str(error)) from None
     return cells
@@ -49,18 +63,6 @@ MANIFEST = {
     for source in grid.read_yaml(grid.ROOT / "datasets" / "manifest.yaml")["sources"].values()
     for file in source["files"]
 }
-
-
-def code(*references):
-    """Return the source files behind modules, or ``module:name`` references, and what they import.
-
-    As inputs, they make a change of a file rerun what depends on it and nothing else.
-    """
-    modules = [reference.partition(":")[0] for reference in references if reference]
-    try:
-        return sorted({file for module in modules for file in grid.source_files(module)})
-    except UserError as error:
-        raise WorkflowError(str(error)) from None
 
 
 def fetch_options():

@@ -1,0 +1,323 @@
+"""Import records into MLflow. Files are the truth; the database can be deleted and made again.
+
+One experiment for each table of the paper; a parent run for each (budget, data set, model) with
+means over seeds; a child run for each seed; a run with the tables and figures. The only module that
+knows MLflow. One process at a time may write.
+
+A run carries a tag ``cell_id`` and, once it is whole, the digest of what it was made from: what has
+not changed stays, what has changed replaces its old run. Runs of cells that are no longer below the
+folder stay, except for seeds of a row that is there.
+"""
+
+import json
+import math
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from datasets.files import sha256
+from datasets.progress import progress
+from harness import comparison, summary
+from harness.comparison import Row
+from harness.errors import UserError
+from harness.grid import digest
+from harness.records import IDENTITY, Record
+from harness.summary import CellFiles
+
+if TYPE_CHECKING:
+    from mlflow.entities import Metric, Run
+    from mlflow.tracking import MlflowClient
+
+SQLITE = "sqlite:///"
+PARENT = "mlflow.parentRunId"
+MADE_FROM = "made_from"  # tag: digest of the files behind a run
+POINTS = 200  # of a curve; long ones make the UI slow
+DIGITS = 16  # of a data set's digest; MLflow takes 36 at most
+NOT_IN_NAMES = r"[^\w./ -]"  # characters that names of metrics must not have
+SHARED = ("task", "budget", "dataset", "model", "control", "data_digest", "split_digest")
+OWN = ("seed", "status", "reason", "device", "commit", "dirty", "config_hash", "code_hash")
+COSTS = ("train_seconds", "sample_seconds", "score_seconds", "steps", "parameters",
+         "peak_memory_bytes")  # fmt: skip
+COUNTS = ("n_train", "n_validation", "n_test", "length", "channels")
+
+
+def track(records_dir: Path, uri: str, artifacts: Path, extra: list[Path]) -> None:
+    """Bring the runs of an MLflow server or database up to date with the records below a folder.
+
+    Parameters
+    ----------
+    records_dir : Path
+        Searched for cells.
+    uri : str
+        ``sqlite:///...`` (brought to the newest schema first) or the address of a server.
+    artifacts : Path
+        Where runs of a database keep their files; a server has its own place.
+    extra : list of Path
+        Files and folders (tables, figures) for the run that belongs to all records together.
+
+    Raises
+    ------
+    UserError
+        If there is no record, two have the same identity, or a database was moved: it holds
+        absolute paths.
+    """
+    cells = summary.find(records_dir)
+    if not cells:
+        raise UserError(f"{records_dir}: no record.json below this folder")
+    client = _client(uri)
+    files = {_cell_id(cell.record): cell for cell in cells}
+    compared = comparison.sections([cell.record for cell in cells])
+    with progress() as bar:
+        task = bar.add_task("MLflow", total=len(cells))
+        for name, group in groupby(compared, lambda s: s.head.task):
+            runs = _Runs(client, _experiment(client, uri, artifacts, name))
+            records = [r for section in group for row in section.rows for r in row.records]
+            rows: dict[str, list[CellFiles]] = {}
+            for record in records:
+                cell_id = _cell_id(record)
+                rows.setdefault(cell_id.rpartition("/")[0], []).append(files[cell_id])
+            for row_id, members in rows.items():
+                runs.update_row(row_id, members)
+                bar.advance(task, len(members))
+            if extra:
+                runs.update_files("+".join(dict.fromkeys(r.budget for r in records)), extra)
+
+
+def _client(uri: str) -> "MlflowClient":
+    # both are read when mlflow is imported; without the second a wrong address takes minutes
+    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    from mlflow.tracking import MlflowClient
+
+    if uri.startswith(SQLITE):
+        from mlflow.db import upgrade
+
+        Path(uri.removeprefix(SQLITE)).parent.mkdir(parents=True, exist_ok=True)
+        upgrade.callback(uri)  # pyright: ignore[reportOptionalCall]  # mlflow db upgrade
+    return MlflowClient(uri)
+
+
+def _experiment(client: "MlflowClient", uri: str, artifacts: Path, task: str) -> str:
+    """Find or make the experiment of a task's table and return its id."""
+    from mlflow.exceptions import MlflowException
+
+    name = f"{comparison.TABLES[task].replace('table', 'Table ')}: {task}"
+    location = artifacts.resolve().as_uri() if uri.startswith(SQLITE) else None
+    try:
+        found = client.get_experiment_by_name(name)
+    except MlflowException as error:
+        raise UserError(f"{uri}: no MLflow there: {str(error).splitlines()[0]}") from None
+    if found is None:
+        return client.create_experiment(name, location)
+    if location is not None and found.artifact_location != location:
+        raise UserError(
+            f"{uri}: expected the files of its runs in {location}, found {found.artifact_location};"
+            " delete the database and track again"
+        )
+    if found.lifecycle_stage == "deleted":
+        client.restore_experiment(found.experiment_id)
+    return found.experiment_id
+
+
+class _Runs:
+    """The runs of one experiment."""
+
+    def __init__(self, client: "MlflowClient", experiment: str):
+        self.client = client
+        self.experiment = experiment
+
+    def update_row(self, row_id: str, cells: list[CellFiles]) -> None:
+        """Bring the parent of a row and its children up to date."""
+        digests = [_digest(cell) for cell in cells]
+        old = self._find("cell_id", row_id)
+        if any(_made_from(run, digest(digests)) for run in old):
+            return
+        children = [child for run in old for child in self._find(PARENT, run.info.run_id)]
+        parent = self._create_parent(row_id, [cell.record for cell in cells])
+        for cell, made_from in zip(cells, digests, strict=True):
+            same = next((c for c in children if _made_from(c, made_from)), None)
+            if same is None:
+                self._create_child(cell, parent, made_from)
+            else:
+                self.client.set_tag(same.info.run_id, PARENT, parent)
+                children.remove(same)
+        for run in [*children, *old]:
+            self.client.delete_run(run.info.run_id)
+        self._finish(parent, digest(digests))
+
+    def update_files(self, budgets: str, paths: list[Path]) -> None:
+        """Bring the run that holds the tables and figures of some budgets up to date."""
+        found = {
+            str(file): sha256(file)
+            for path in paths
+            for file in sorted(path.rglob("*") if path.is_dir() else [path])
+            if file.is_file()
+        }
+        old = self._find("cell_id", f"files/{budgets}")
+        if any(_made_from(run, digest(found)) for run in old):
+            return
+        tags = {"cell_id": f"files/{budgets}", "level": "files", "budget": budgets}
+        name = f"tables and figures, {budgets}"
+        run = self.client.create_run(self.experiment, tags=tags, run_name=name).info.run_id
+        for path in paths:
+            if path.is_dir():
+                self.client.log_artifacts(run, str(path), path.name)
+            else:
+                self.client.log_artifact(run, str(path))
+        for outdated in old:
+            self.client.delete_run(outdated.info.run_id)
+        self._finish(run, digest(found))
+
+    def _create_parent(self, row_id: str, records: list[Record]) -> str:
+        """Start the run of a row: means and standard deviations over its seeds."""
+        head = records[0]
+        row = Row(head.model, head.control, tuple(records))
+        tags = _tags(head, SHARED) | {
+            "cell_id": row_id,
+            "level": "mean over seeds",
+            "seeds": f"{len(row.done)}/{len(records)}",
+            "status": " ".join(dict.fromkeys(r.status for r in records)),
+        }
+        metrics: dict[str, float] = {}
+        # means over different data or evaluators would be of nothing
+        if len({tuple(getattr(r, key) for key in comparison.FOOTING) for r in records}) == 1:
+            for name in dict.fromkeys(s.name for r in records for s in r.scores):
+                estimate = row.estimate(name)
+                spreads = {"std": estimate.seed_spread, "evaluator_std": estimate.evaluator_spread}
+                metrics |= {name: estimate.value} if estimate.value is not None else {}
+                metrics |= {f"{name}_{k}": v for k, v in spreads.items() if v is not None}
+        name = f"{head.dataset} {head.model}, {head.budget}"
+        return self._create(name, tags, records, metrics, {"class": head.settings.get("class", "")})
+
+    def _create_child(self, cell: CellFiles, parent: str, made_from: str) -> None:
+        """Log one cell."""
+        record = cell.record
+        tags = _tags(record, (*SHARED, *OWN)) | {
+            "cell_id": _cell_id(record),
+            "level": "seed",
+            PARENT: parent,
+            "mlflow.source.git.commit": record.commit,
+        }
+        metrics = {s.name: s.value for s in record.scores if s.value is not None}
+        metrics |= {
+            f"{s.name}_evaluator_std": s.spread for s in record.scores if s.spread is not None
+        }
+        name = f"{record.dataset} {record.model}, {record.budget}, seed {record.seed}"
+        params = dict(flatten(record.settings)) | {"seed": str(record.seed)}
+        run = self._create(name, tags, [record], metrics, params)
+        self._log(run, _curves(cell.history(), _milliseconds(record)))
+        for file in ("record.json", "history.jsonl"):
+            if (cell.folder / file).exists():
+                self.client.log_artifact(run, str(cell.folder / file))
+        self._finish(run, made_from, record)
+
+    def _create(
+        self,
+        name: str,
+        tags: dict[str, str],
+        records: list[Record],
+        metrics: dict[str, float],
+        params: dict[str, str],
+    ) -> str:
+        """Start a run with what cells and rows have in common: data set, costs, settings."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
+
+        head = records[0]
+        start = min(_milliseconds(r) - int(1000 * _seconds(r)) for r in records)
+        run = self.client.create_run(self.experiment, start, tags, name).info.run_id
+        data = Dataset(
+            name=head.dataset,
+            digest=head.data_digest[:DIGITS],
+            source_type="prepared",
+            source=f"data/prepared/{head.dataset}.npz",
+            profile=json.dumps({key: getattr(head, key) for key in COUNTS}),
+        )
+        self.client.log_inputs(
+            run, [DatasetInput(data, [InputTag("mlflow.data.context", "train")])]
+        )
+        for cost in COSTS:
+            values = [v for r in records if (v := getattr(r, cost)) is not None]
+            metrics |= {cost: float(np.mean(values))} if values else {}
+        params |= {key: str(getattr(head, key)) for key in ("dataset", "model", "budget")}
+        now = max(_milliseconds(r) for r in records)
+        self._log(run, [Metric(key, value, now, 0) for key, value in metrics.items()])
+        for some in batched([Param(*item) for item in params.items()], 100):
+            self.client.log_batch(run, params=some)
+        return run
+
+    def _log(self, run: str, metrics: Sequence["Metric"]) -> None:
+        for some in batched(metrics, 1000):  # what MLflow takes in one call
+            self.client.log_batch(run, metrics=some)
+
+    def _finish(self, run: str, made_from: str, record: Record | None = None) -> None:
+        """Mark a run as whole. What lacks this mark is made again by the next import."""
+        self.client.set_tag(run, MADE_FROM, made_from)
+        status = "FINISHED" if record is None or record.status == "done" else "FAILED"
+        end = None if record is None else _milliseconds(record)
+        self.client.set_terminated(run, status, end)
+
+    def _find(self, tag: str, value: str) -> list["Run"]:
+        return list(self.client.search_runs([self.experiment], f"tags.`{tag}` = '{value}'"))
+
+
+def _made_from(run: "Run", expected: str) -> bool:
+    return run.data.tags.get(MADE_FROM) == expected
+
+
+def _cell_id(record: Record) -> str:
+    return "/".join(str(getattr(record, key)) for key in IDENTITY)
+
+
+def _digest(cell: CellFiles) -> str:
+    history = cell.folder / "history.jsonl"
+    return digest([cell.record.model_dump(), sha256(history) if history.exists() else None])
+
+
+def _tags(record: Record, keys: Iterable[str]) -> dict[str, str]:
+    return {key: str(getattr(record, key)) for key in keys if getattr(record, key) is not None}
+
+
+def _seconds(record: Record) -> float:
+    return record.train_seconds + record.sample_seconds + record.score_seconds
+
+
+def _milliseconds(record: Record) -> int:
+    return int(1000 * datetime.fromisoformat(record.date).timestamp())
+
+
+def _curves(history: pd.DataFrame, time: int) -> list["Metric"]:
+    """The columns of a history as metrics, thinned to a few hundred rows."""
+    from mlflow.entities import Metric
+
+    if history.empty:
+        return []
+    rows = np.unique(np.linspace(0, len(history) - 1, POINTS).round().astype(int))
+    thin = history.iloc[rows]
+    return [
+        Metric(f"training/{re.sub(NOT_IN_NAMES, '_', name)}", value, time, step)
+        for name in history.columns.drop("step")
+        for step, value in zip(thin["step"].tolist(), thin[name].tolist(), strict=True)
+        if math.isfinite(value)
+    ]
+
+
+def flatten(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the leaves of nested mappings, ``{"a": {"b": 1}}`` as ``("a.b", "1")``."""
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", str(value)
+
+
+def batched(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+    """Yield slices of at most `size` items."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]

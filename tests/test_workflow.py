@@ -1,0 +1,292 @@
+"""The graph: what is planned, what a change reruns, which mistakes are refused, and a whole run."""
+
+import json
+import os
+import re
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from harness import grid
+from harness.config import schemas
+from harness.grid import ROOT
+
+BIN = Path(sys.executable).parent
+CONFIGS = sorted(path.name for path in (ROOT / "config").glob("*.yaml"))
+MICRO = {
+    "budget": "smoke",
+    "grid": [
+        {
+            "task": "generation",
+            "datasets": ["sines"],
+            "models": ["rnn_vae", "diverging"],
+            "controls": ["white_noise"],
+            "seeds": [0],
+        }
+    ],
+    "evaluation": {"fits": 1, "epochs": 1},
+}
+
+
+def copy(target: Path) -> Path:
+    """Copy the checkout without results and data, for a test that runs or changes something."""
+
+    def left_out(folder: str, names: list[str]) -> set[str]:
+        generated = {"data", "results"} if Path(folder) == ROOT else {"__pycache__"}
+        return {name for name in names if name in generated or name.startswith(".")}
+
+    return Path(shutil.copytree(ROOT, target, ignore=left_out))
+
+
+def run(*command: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run a tool of this environment; its jobs find the same Python."""
+    return subprocess.run(
+        command,
+        cwd=cwd,
+        env=os.environ | {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+
+
+def snakemake(cwd: Path, *arguments: str) -> str:
+    """Run Snakemake, which must succeed, and return all that it prints."""
+    done = run("snakemake", *arguments, cwd=cwd)
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+def planned(output: str) -> dict[str, int]:
+    """Number of jobs of each rule, from the table at the top of a plan."""
+    table = output.partition("Job stats:\n")[2].partition("\n\n")[0]
+    return {rule: int(n) for rule, n in re.findall(r"^(\w+) +(\d+)$", table, re.MULTILINE)}
+
+
+def configuration(name: str) -> dict:
+    """A configuration as Snakemake merges it into the default one."""
+    default, changes = (grid.read_yaml(ROOT / "config" / file) for file in ("config.yaml", name))
+    return grid.merge(default, changes)
+
+
+def write_yaml(path: Path, content: dict) -> Path:
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return copy(tmp_path_factory.mktemp("checkout") / "benchmark")
+
+
+# -- plans ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("entry", ["Snakefile", "workflow/Snakefile"])
+def test_bare_command_plans_the_default_grid(checkout: Path, entry: str) -> None:
+    # A root Snakefile that only includes another one plans nothing and succeeds.
+    arguments = [] if entry == "Snakefile" else ["-s", entry]
+    jobs = planned(snakemake(checkout, "-n", *arguments))
+    cells = grid.cells(configuration("config.yaml"))
+    assert jobs["train"] == jobs["evaluate"] == sum(not cell.control for cell in cells) > 0
+    assert jobs["control"] == sum(cell.control for cell in cells)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_configuration_plans(checkout: Path, name: str) -> None:
+    jobs = planned(snakemake(checkout, "-n", "--configfile", f"config/{name}"))
+    cells = grid.cells(configuration(name))
+    assert jobs["train"] == sum(not cell.control for cell in cells)
+    assert jobs["prepare"] == len({cell.dataset for cell in cells})
+    assert jobs["tables"] == jobs["figures"] == jobs["report"] == jobs["track"] == 1
+
+
+def test_planning_needs_snakemake_alone(checkout: Path) -> None:
+    blocked = ("torch", "scipy", "jaxtyping", "safetensors", "matplotlib", "mlflow")
+    program = (
+        f"import sys; sys.modules |= dict.fromkeys({blocked}); sys.argv = ['snakemake', '-n'];"
+        "from snakemake.cli import main; main()"
+    )
+    done = run(sys.executable, "-c", program, cwd=checkout)
+    assert done.returncode == 0 and planned(done.stdout), done.stdout
+
+
+def test_configurations_that_change_a_data_set_keep_it_apart() -> None:
+    # Else `make demo` would replace the data of a finished grid, which would then train again.
+    made: dict[tuple[str, str], tuple[dict, str]] = {}
+    for name in CONFIGS:
+        config = configuration(name)
+        for dataset in {cell.dataset for cell in grid.cells(config)}:
+            spec = grid.dataset_spec(config, dataset)
+            other, by = made.setdefault((config["data"], dataset), (spec, name))
+            assert spec == other, f"{name} and {by} make different {dataset} in {config['data']}/"
+
+
+# -- mistakes ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"budgte": "cpu"}, "'budgte' was unexpected"),
+        ({"budget": "huge"}, "'huge' is not one of ['smoke', 'cpu', 'paper']"),
+        ({"datasets": {"flame": {"n": 3}}}, "$.datasets.flame: Additional properties"),
+        ({"grid": [MICRO["grid"][0] | {"controls": ["zero"]}]}, "'zero' is not one of"),
+        ({"grid": [MICRO["grid"][0] | {"models": ["ls5"]}]}, "unknown model 'ls5': expected one"),
+        ({"grid": [MICRO["grid"][0] | {"datasets": ["sun"]}]}, "unknown dataset 'sun': expected"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_mistakes_in_the_configuration(
+    checkout: Path, tmp_path: Path, changes: dict, message: str
+) -> None:
+    file = write_yaml(tmp_path / "mine.yaml", changes)
+    done = run("snakemake", "-n", "--configfile", str(file), cwd=checkout)
+    assert done.returncode != 0
+    assert message in done.stdout
+    assert "Job stats" not in done.stdout
+
+
+def test_class_that_is_not_there(tmp_path: Path) -> None:
+    checkout = copy(tmp_path / "benchmark")
+    file = checkout / "config" / "models" / "ls4.yaml"
+    write_yaml(file, grid.read_yaml(file) | {"class": "baselines.ls5:LS5"})
+    done = run("snakemake", "-n", cwd=checkout)
+    assert done.returncode != 0
+    assert "no module baselines.ls5: expected baselines/ls5.py" in done.stdout
+
+
+@pytest.mark.parametrize("kind", ["models", "datasets"])
+def test_mistake_in_a_file_of_the_grid(tmp_path: Path, kind: str) -> None:
+    checkout = copy(tmp_path / "benchmark")
+    file = next((checkout / "config" / kind).glob("*.yaml"))
+    write_yaml(file, yaml.safe_load(file.read_text()) | {"colour": "red"})
+    done = run("snakemake", "-n", cwd=checkout)
+    assert done.returncode != 0
+    assert f"config/{kind}/{file.name}: $: Additional properties" in done.stdout
+    assert "'colour' was unexpected" in done.stdout
+
+
+def test_schemas_are_in_sync() -> None:
+    for name, schema in schemas().items():
+        file = ROOT / "workflow" / "schemas" / f"{name}.schema.json"
+        assert json.loads(file.read_text()) == schema, f"{file.name} is old: make schemas"
+
+
+# -- what a change reruns ------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkout in which the demo looks finished: empty outputs, recorded as made."""
+    checkout = copy(tmp_path_factory.mktemp("finished") / "benchmark")
+    write_yaml(checkout / "config" / "config.yaml", configuration("demo.yaml"))
+    summary = snakemake(checkout, "--summary", "--quiet", "all")
+    for line in summary.partition("output_file")[2].splitlines()[1:]:
+        path = checkout / line.split("\t")[0]
+        if path.name in {"tables", "figures"}:
+            path.mkdir(parents=True)
+        else:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+    snakemake(checkout, "--touch", "--cores", "1")
+    assert not planned(snakemake(checkout, "-n"))
+    return checkout
+
+
+@pytest.fixture
+def edit(finished: Path) -> Iterator:
+    """Change a file of `finished` for one test, and return the messages of the jobs it reruns."""
+    before: dict[Path, str] = {}
+
+    def jobs(file: str, old: str, new: str) -> set[str]:
+        path = finished / file
+        before[path] = path.read_text()
+        assert old in before[path]
+        path.write_text(before[path].replace(old, new))
+        return set(re.findall(r"^Job \d+: (.+)$", snakemake(finished, "-n"), re.MULTILINE))
+
+    yield jobs
+    for path, text in before.items():
+        path.write_text(text)
+
+
+ENDS = {"Make the tables", "Draw the figures", "Write the report", "Import the runs into MLflow"}
+
+
+def test_change_of_a_model_reruns_its_cells_only(edit) -> None:
+    jobs = edit("baselines/rnn_vae.py", "\nclass", "\n#\nclass")
+    assert jobs == {"Train rnn_vae on flame, seed 0", "Score rnn_vae on flame, seed 0"} | ENDS
+
+
+def test_change_of_hyperparameters_reruns_their_cells_only(edit) -> None:
+    jobs = edit("config/models/latent_ode.yaml", "smoke: { steps: ", "smoke: { steps: 1")
+    assert jobs == {"Train latent_ode on flame, seed 0", "Score latent_ode on flame, seed 0"} | ENDS
+
+
+def test_change_of_a_score_trains_nothing(edit) -> None:
+    jobs = edit("metrics/marginal.py", "\ndef ", "\n#\ndef ")
+    assert jobs - ENDS == {job for job in jobs if job.startswith("Score ")}
+    assert {"Score ls4 on flame, seed 0", "Score gaussian on flame, seed 0"} < jobs
+
+
+def test_change_of_the_tables_scores_nothing(edit) -> None:
+    jobs = edit("harness/published.yaml", "table1:", "#\ntable1:")
+    assert jobs == ENDS - {"Draw the figures"}
+
+
+def test_another_mirror_reruns_nothing_but_a_look_at_the_files(edit) -> None:
+    assert edit("config/config.yaml", "budget:", "mirror: elsewhere\nbudget:") == set()
+
+
+# -- form ----------------------------------------------------------------------------------------
+
+
+def test_lint(checkout: Path) -> None:
+    assert "Congratulations" in snakemake(checkout, "--lint")
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["snakefmt --check Snakefile workflow", "ruff check", "ruff format --check"],
+)
+def test_format(checkout: Path, command: str) -> None:
+    done = run(*command.split(), cwd=checkout)
+    assert done.returncode == 0, done.stdout
+
+
+# -- a whole run ---------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_whole_run_with_a_diverging_cell(tmp_path: Path) -> None:
+    checkout = copy(tmp_path / "benchmark")
+    model = grid.describe("models", "rnn_vae")
+    model["config"] = model.get("config", {}) | {"lr": 1e30}
+    model["training"] = {"smoke": {"steps": 5, "batch_size": 8}}
+    write_yaml(checkout / "config" / "models" / "diverging.yaml", model)
+    arguments = ["--configfile", str(write_yaml(tmp_path / "micro.yaml", MICRO)), "--cores", "2"]
+    snakemake(checkout, *arguments)
+
+    results = checkout / "results" / "smoke"
+    records = [json.loads(path.read_text()) for path in results.rglob("record.json")]
+    assert {record["model"]: record["status"] for record in records} == {
+        "rnn_vae": "done", "diverging": "diverged", "white_noise": "done",
+    }  # fmt: skip
+    table = "".join(path.read_text() for path in (results / "tables").glob("*.md"))
+    assert "diverged" in table
+    assert len(list((results / "figures").glob("*.png"))) > 0
+    assert "<html" in (results / "report.html").read_text()
+    with sqlite3.connect(checkout / "results" / "mlflow" / "mlflow.db") as database:
+        query = "select count(*) from tags where key = 'status' and value = 'diverged'"
+        assert database.execute(query).fetchone()[0] >= 1
+
+    assert "Nothing to be done" in snakemake(checkout, *arguments)
+    snakemake(checkout, *arguments, "--report", "report.zip")
+    assert (checkout / "report.zip").exists()
