@@ -27,6 +27,7 @@ from metrics.network import Unscorable
 from metrics.prediction import persistence, predict
 
 Series = Float[np.ndarray, "N L D"]
+Fake = Float[np.ndarray, "M L D"]
 
 BOOTSTRAPS = 100
 # The literal scores are one evaluator fit; the robust ones are fits with seeds 0, 1, ...
@@ -50,7 +51,7 @@ class Footing:
         return self.dataset.x[self.dataset.train]
 
 
-def score(footing: Footing, fake: Series, seed: int) -> list[Score]:
+def score(footing: Footing, fake: Fake, seed: int) -> list[Score]:
     """Return all generation scores of samples `fake` (n, L, D), in normalised units.
 
     Parameters
@@ -98,7 +99,7 @@ def score(footing: Footing, fake: Series, seed: int) -> list[Score]:
     return scores
 
 
-def _bootstrapped(name: str, function: Any, real: Series, fake: Series) -> Score:
+def _bootstrapped(name: str, function: Any, real: Series, fake: Fake) -> Score:
     spread = bootstrap(function, real, fake, n_boot=BOOTSTRAPS, seed=0)
     return Score(name=name, value=function(real, fake), spread=spread, n=len(real))
 

@@ -388,7 +388,7 @@ def score_intervals(
         score -> the noise floor's value and spread.
     """
     rows = list(lines.groupby("model", sort=False))
-    n_models = sum(not own["control"].any() for _, own in rows)
+    n_models = lines.loc[~lines["control"], "model"].nunique()
     figure = Figure(figsize=(7.0, 0.25 * len(rows) + 1.1))
     axes = figure.subplots(1, len(SCORES), sharey=True)
     for ax, score in zip(axes, SCORES, strict=True):

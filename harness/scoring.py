@@ -10,7 +10,7 @@ from rich.table import Table
 
 from harness.controls import GENERATORS
 from harness.errors import UserError
-from harness.evaluation import Footing, Series, control_scores, score
+from harness.evaluation import Fake, Footing, control_scores, score
 from harness.records import Score
 
 COLUMNS = {  # score -> heading
@@ -24,7 +24,7 @@ COLUMNS = {  # score -> heading
 }
 
 
-def read_samples(path: Path, expected: tuple[int, ...]) -> Series:
+def read_samples(path: Path, expected: tuple[int, ...]) -> Fake:
     """Read samples from .npz (an array, or one called ``samples``), .npy or .csv (a series a line).
 
     Parameters
@@ -78,7 +78,7 @@ def _read(path: Path) -> Float[np.ndarray, "..."]:
     return array
 
 
-def compare(footing: Footing, fake: Series, name: str, console: Console) -> None:
+def compare(footing: Footing, fake: Fake, name: str, console: Console) -> None:
     """Print the scores of `fake` beside those of the controls."""
     n, dataset = len(footing.test), footing.dataset
     table = Table(title=f"{footing.description.title}: {n} test series of length {fake.shape[1]}")

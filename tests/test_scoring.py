@@ -1,0 +1,193 @@
+"""`python -m harness score`, and evaluation of cells: what users see of the scores."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+
+from datasets.base import Dataset
+from datasets.synthetic import load as sines
+from harness import controls, grid, records
+from harness.cli import main
+from harness.config import DatasetFile, Evaluation
+from harness.errors import UserError
+from harness.evaluation import Footing, evaluate
+from harness.scoring import compare, read_samples
+
+SPLIT = {"seed": 0, "fractions": [0.7, 0.1, 0.2]}
+
+
+@pytest.fixture(scope="module")
+def footing() -> Footing:
+    dataset = sines(
+        [], name="sines", title="Sines", n=40, length=20, channels=2, seed=0, split=SPLIT
+    )
+    description = DatasetFile.model_validate(grid.describe("datasets", "sines"))
+    return Footing(dataset, description, Evaluation(fits=2, epochs=2))
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".npy", ".csv"])
+def test_all_formats_hold_the_same_samples(tmp_path: Path, suffix: str) -> None:
+    samples = np.random.default_rng(0).standard_normal((5, 20)).astype(np.float32)
+    path = tmp_path / f"mine{suffix}"
+    if suffix == ".npz":
+        np.savez(path, samples=samples[..., None], other=np.zeros(3))
+    elif suffix == ".npy":
+        np.save(path, samples)
+    else:
+        np.savetxt(path, samples, delimiter=",")
+    assert np.array_equal(read_samples(path, (8, 20, 1)), samples[..., None])
+
+
+def broken(kind: str, folder: Path) -> Path:
+    path = folder / "mine.npy"
+    good = np.zeros((5, 20, 2))
+    if kind == "length":
+        np.save(path, good[:, :19])
+    elif kind == "channels":
+        np.save(path, good[..., 0])
+    elif kind == "nan":
+        good[3, 4, 1] = np.nan
+        np.save(path, good)
+    elif kind == "text":
+        np.save(path, np.full((5, 20, 2), "x"))
+    elif kind == "pickle":
+        np.save(path, np.array([{}], dtype=object), allow_pickle=True)
+    elif kind == "garbage":
+        path.write_bytes(b"no numbers here")
+    elif kind == "two arrays":
+        path = folder / "mine.npz"
+        np.savez(path, a=good, b=good)
+    elif kind == "empty":
+        path = folder / "mine.csv"
+        path.write_text("")
+    elif kind == "suffix":
+        path = folder / "mine.mat"
+        path.write_bytes(b"")
+    return path
+
+
+@pytest.mark.parametrize(
+    "kind, message",
+    [
+        ("length", "expected samples of shape (n, 20, 2), found (5, 19, 2)"),
+        ("channels", "expected samples of shape (n, 20, 2), found (5, 20)"),
+        ("nan", "expected finite values, found NaN or infinity in sample 3"),
+        ("text", "expected real numbers, found <U1"),
+        ("pickle", "not readable"),
+        ("garbage", "not readable"),
+        ("two arrays", "expected one array, or one called 'samples', found a, b"),
+        ("empty", "expected samples of shape (n, 20, 2)"),
+        ("suffix", "expected a .npz, .npy or .csv file"),
+        ("missing", "no such file"),
+    ],
+)
+def test_mistakes_get_one_line(tmp_path: Path, kind: str, message: str) -> None:
+    path = broken(kind, tmp_path)
+    with pytest.raises(UserError) as caught:
+        read_samples(path, (8, 20, 2))
+    assert str(caught.value).startswith(f"{path}: ") and message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_table_beside_the_controls(footing: Footing) -> None:
+    console = Console(record=True, width=200)
+    compare(footing, footing.test[:5] + 0.1, "mine.npz", console)
+    text = console.export_text()
+    rows = [line.split("│")[1].strip() for line in text.splitlines() if line.startswith("│")]
+    assert rows == ["mine.npz", *controls.CONTROLS]
+    assert "The benchmark scores 8 samples here" in text
+
+
+def test_a_mistake_on_the_command_line_is_one_line_without_traceback(tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "harness", "score", "--dataset", "solar", "--samples", "x.npy"]
+    done = subprocess.run(words, cwd=grid.ROOT, capture_output=True, text=True)
+    assert done.returncode == 1 and done.stdout == ""
+    assert done.stderr.startswith("error: unknown dataset 'solar': expected one of ")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_real_samples_on_the_command_line(mirror: Path, tmp_path: Path, capsys) -> None:
+    """The whole way: fetch from the mirror, prepare, score the Gaussian control's samples."""
+    rng = np.random.default_rng(0)
+    np.save(tmp_path / "mine.npy", rng.standard_normal((28, 52)))
+    words = ["score", "--dataset", "solar_weekly", "--samples", str(tmp_path / "mine.npy")]
+    words += ["--data", str(tmp_path / "data"), "--mirror", str(mirror), "--epochs", "3"]
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    assert ended.value.code == 0
+    assert "Solar Weekly: 28 test series of length 52" in capsys.readouterr().out
+    prepared = Dataset.load(tmp_path / "data" / "prepared" / "solar_weekly.npz")
+    assert len(prepared.test) == 28
+
+
+@pytest.mark.parametrize("control", controls.CONTROLS)
+def test_controls_are_scored_like_models(footing: Footing, control: str) -> None:
+    spec = {"task": "generation", "dataset": "sines", "model": control, "seed": 1, "budget": "smoke"}
+    record, fake = evaluate(spec, footing, None, None, torch.device("cpu"))
+    names = {score.name for score in record.scores}
+    assert record.status == "done" and record.control
+    if control == "persistence":
+        assert fake is None and names == {"prediction_literal", "prediction_robust"}
+    else:
+        assert fake is not None and fake.shape == footing.test.shape
+        three = {"marginal", "classification", "prediction"}
+        assert {f"{s}_{form}" for s in three for form in ("literal", "robust")} <= names
+    again, _ = evaluate(spec, footing, None, None, torch.device("cpu"))
+    assert again.scores == record.scores, "scores must be reproducible"
+
+
+def test_controls_do_what_they_say() -> None:
+    rng = np.random.default_rng(0)
+    train = rng.standard_normal((30, 6, 2)).cumsum(1).astype(np.float32)
+    rows = {row.tobytes() for row in train}
+    floor = controls.noise_floor(train, 20, rng)
+    assert {r.tobytes() for r in floor} <= rows and len({r.tobytes() for r in floor}) == 20
+    assert {r.tobytes() for r in controls.memoriser(train, 50, rng)} <= rows
+    many = controls.gaussian(train, 20_000, rng).reshape(20_000, -1)
+    flat = train.reshape(30, -1)
+    assert np.allclose(many.mean(0), flat.mean(0), atol=0.1)
+    assert np.allclose(np.cov(many.T), np.cov(flat.T), atol=0.06 * np.cov(flat.T).max())
+    noise = controls.white_noise(train, 20_000, rng)
+    assert np.allclose(noise.std((0, 1)), train.std((0, 1)), rtol=0.02)
+    assert abs(np.corrcoef(noise[:, 0, 0], noise[:, 1, 0])[0, 1]) < 0.03
+    with pytest.raises(ValueError):
+        controls.noise_floor(train, 31, rng)
+
+
+def test_records_are_whole_strict_and_without_nan(footing: Footing, tmp_path: Path) -> None:
+    spec = {"task": "generation", "dataset": "sines", "model": "memoriser", "seed": 0}
+    record, _ = evaluate(spec | {"budget": "cpu"}, footing, None, None, torch.device("cpu"))
+    nan = records.Score(name="odd", value=float("nan"))
+    record = record.model_copy(update={"scores": [*record.scores, nan]})
+    path = tmp_path / "a" / "record.json"
+    records.write(record, path)
+    assert [p.name for p in path.parent.iterdir()] == ["record.json"]
+    assert "NaN" not in path.read_text()
+    assert records.read(path).scores[-1].value is None
+    assert records.find(tmp_path) == [records.read(path)]
+    frame = records.frame(records.find(tmp_path))
+    assert list(frame.columns[:5]) == records.IDENTITY and len(frame) == len(record.scores)
+    path.write_text(path.read_text().replace('"seed"', '"sead"'))
+    with pytest.raises(UserError, match="not a record: "):
+        records.read(path)
+
+
+REFERENCE = sorted((grid.ROOT / "results" / "reference").rglob("record.json"))
+
+
+@pytest.mark.parametrize("path", REFERENCE, ids=lambda p: "/".join(p.parts[-6:-1]))
+def test_committed_records(path: Path) -> None:
+    """Each keeps the schema, lies where its identity says, and came from a clean commit."""
+    record = records.read(path)
+    cell = grid.Cell(record.task, record.dataset, record.model, record.seed, record.control)
+    assert path.parent == grid.ROOT / "results" / "reference" / record.budget / cell.path
+    assert record.dirty is False and len(record.commit) == 40
+    assert (record.reason is None) == (record.status == "done")
+    assert bool(record.scores) == (record.status == "done")
+    assert record.control or (path.parent / "history.jsonl").exists()
