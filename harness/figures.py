@@ -24,7 +24,7 @@ from harness.comparison import CHANCE, SCORES, Section
 from harness.errors import UserError
 from harness.records import write_json
 from harness.summary import CellFiles
-from harness.tables import ARROWS, ending, label
+from harness.tables import ARROWS, ending, label, shortest
 
 STYLE = Path(__file__).with_suffix(".mplstyle")
 FRONT = "flame"  # the data set of the paper's figure 1
@@ -272,8 +272,7 @@ def mean_trajectories(
             ax.plot(t, real[0, 1:], color=DATA, linestyle="--", linewidth=0.8)
         ax.set(title=label(name), xlabel="time step", xscale="log")
         _log_ticks(ax.xaxis)
-    span = np.ptp(real)
-    axes[0].set_ylim(*_limits(np.stack(list(bands.values())), real.min() - span, real.max() + span))
+    axes[0].set_ylim(*_limits(np.stack(list(bands.values())), real))
     axes[0].set_ylabel("flame radius x")
     figure.suptitle(title)
     return figure
@@ -337,8 +336,7 @@ def samples(
     grid = figure.add_gridspec(rows, columns)
     length = band.shape[1]
     everything = np.concatenate([band, *examples.values(), *([] if real is None else [real])])
-    span = np.ptp(band)
-    low, high = _limits(everything, band.min() - span, band.max() + span)
+    low, high = _limits(everything, band)
 
     def panel(row: int, column: int, name: str) -> Axes:
         ax = figure.add_subplot(grid[row, column])
@@ -415,9 +413,11 @@ def score_intervals(
                 linewidth=0.9,
             )
             if found.empty:
-                ends = ", ".join(own["ending"].dropna().unique()) or "no such score"
-                ax.text(0.5, y, ends, ha="center", va="center", color=colour, fontsize=6,
-                        transform=ax.get_yaxis_transform())  # fmt: skip
+                ends = own["ending"].dropna().tolist()
+                why = shortest(ends) if ends else "no such score"
+                ax.text(0.5, y, why, ha="center", va="center", color=colour, fontsize=6,
+                        transform=ax.get_yaxis_transform(),
+                        bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})  # fmt: skip
         if 0 < n_models < len(rows):
             ax.axhline(n_models - 0.5, color=CONTROL, linewidth=0.5)
         side = "right" if ARROWS[score] == "↑" else "left"
@@ -472,8 +472,9 @@ def _log_ticks(axis: Axis) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
-def _limits(values: np.ndarray, lowest: float, highest: float) -> tuple[float, float]:
-    """Limits that show all values, but no farther out than `lowest` and `highest`."""
-    low, high = max(values.min(), lowest), min(values.max(), highest)
-    margin = 0.05 * (high - low)
-    return low - margin, high + margin
+def _limits(values: np.ndarray, real: np.ndarray) -> tuple[float, float]:
+    """Limits that show all values, but no more than the real range again above and below it."""
+    span = float(np.ptp(real))
+    low = max(float(values.min()), float(real.min()) - span)
+    high = min(float(values.max()), float(real.max()) + span)
+    return low - 0.05 * (high - low), high + 0.05 * (high - low)

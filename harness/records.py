@@ -6,7 +6,6 @@ and under which circumstances. Divergence, time-out and lack of memory are resul
 
 import json
 import math
-import os
 import platform
 import subprocess
 from datetime import UTC, datetime
@@ -14,10 +13,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
-import pandas as pd
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from datasets.files import replacing
 from harness.errors import UserError
 from harness.grid import ROOT
 
@@ -123,10 +122,8 @@ def _git(*arguments: str) -> str | None:
 
 def write_text(path: Path, text: str) -> None:
     """Write a file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    with replacing(path) as part:
+        part.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -167,20 +164,3 @@ def find(folder: Path) -> list[Record]:
     """Read all ``record.json`` below a folder, in the order of their identity."""
     records = [read(path) for path in folder.rglob("record.json")]
     return sorted(records, key=lambda r: tuple(getattr(r, key) for key in IDENTITY))
-
-
-def frame(records: list[Record]) -> pd.DataFrame:
-    """Return a tidy table: one line for each score of each record, identity columns first.
-
-    A record without scores keeps one line, with `score` missing, so that failures stay visible.
-    """
-    rows = []
-    for record in records:
-        shared = record.model_dump(exclude={"scores", "settings", "versions"})
-        scores: list[Score | None] = list(record.scores) or [None]
-        for s in scores:
-            fields = {"score": None, "value": None, "spread": None, "n": None}
-            if s is not None:
-                fields = {"score": s.name, "value": s.value, "spread": s.spread, "n": s.n}
-            rows.append({key: shared[key] for key in IDENTITY} | fields | shared)
-    return pd.DataFrame(rows)

@@ -334,7 +334,7 @@ def text(row: Row, estimate: Estimate, evaluator: bool = True) -> str:
     if not row.records:
         return "not run"
     if not row.done:
-        return ", ".join(dict.fromkeys(ending(record) for record in row.failed))
+        return shortest([ending(record) for record in row.failed])
     if not estimate.scored:
         return "–"
     if estimate.value is None:
@@ -374,6 +374,14 @@ def ending(record: Record) -> str:
         return f"{record.status} at step {step[1]}"
     short = textwrap.shorten(reason.partition(":")[0], 30, placeholder="…")
     return f"{record.status}: {short}" if short else record.status
+
+
+def shortest(endings: list[str]) -> str:
+    """Return the ending that all share, or else only the statuses."""
+    different = list(dict.fromkeys(endings))
+    if len(different) == 1:
+        return different[0]
+    return ", ".join(dict.fromkeys(re.split("[ :]", e)[0] for e in different))
 
 
 # -- documents ------------------------------------------------------------------------------------

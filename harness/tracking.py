@@ -91,8 +91,9 @@ def track(records_dir: Path, uri: str, artifacts: Path, extra: list[Path]) -> No
 
 
 def _client(uri: str) -> "MlflowClient":
-    # both are read when mlflow is imported; without the second a wrong address takes minutes
+    # read when mlflow is imported; without the last one a wrong address takes minutes
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+    os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     from mlflow.tracking import MlflowClient
 

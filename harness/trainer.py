@@ -8,8 +8,8 @@ end; whoever starts the same cell again goes on from it and ends with the same w
 
 import json
 import math
-import os
 import resource
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -19,13 +19,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from safetensors.torch import load_file, save_file
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from datasets.base import Dataset
+from datasets.files import replacing
+from datasets.progress import progress
 from harness.batches import batch_indices, make_batch, steps_per_epoch
 from harness.config import Training, check, load, model_config
 from harness.contract import Batch, Diverged, Model, Optimisation, Shape
@@ -112,12 +113,11 @@ def train(spec: dict[str, Any], dataset: Dataset, directory: Path, device: torch
         code_hash=spec_code_hash(spec),
     )
     state = {name: value.contiguous() for name, value in run.scored().state_dict().items()}
-    temporary = directory / f".weights.{os.getpid()}"
-    save_file(state, temporary)
-    os.replace(temporary, directory / "weights.safetensors")
+    with replacing(directory / "weights.safetensors") as part:
+        save_file(state, part)
     write_text(directory / "history.jsonl", "".join(json.dumps(r) + "\n" for r in run.history))
     write_json(directory / "train.json", asdict(outcome))
-    run.checkpoint.unlink(missing_ok=True)
+    shutil.rmtree(run.checkpoint.parent, ignore_errors=True)
     return outcome
 
 
@@ -173,7 +173,7 @@ class _Run:
         """Run to the last step."""
         last_save = time.monotonic()
         limit = self.settings.time_limit
-        with progress(self.spec["model"], self.settings.steps, self.step) as advance:
+        with _progress(self.spec["model"], self.settings.steps, self.step) as advance:
             while self.step < self.settings.steps:
                 if limit is not None and self.seconds() > 60 * limit:
                     raise _TimeLimit
@@ -255,8 +255,6 @@ class _Run:
 
     def save(self) -> None:
         """Write the checkpoint, whole or not at all."""
-        self.checkpoint.parent.mkdir(exist_ok=True)
-        temporary = self.checkpoint.with_suffix(f".{os.getpid()}")
         state = {
             "key": self._key(),
             "step": self.step,
@@ -274,8 +272,8 @@ class _Run:
             "window": self.window,
             "epoch_losses": self.epoch_losses,
         }
-        torch.save(state, temporary)
-        os.replace(temporary, self.checkpoint)
+        with replacing(self.checkpoint) as part:
+            torch.save(state, part)
 
     def _resume(self) -> None:
         if not self.checkpoint.exists():
@@ -311,8 +309,8 @@ def _advance(optimisation: Optimisation, epoch_loss: float) -> None:
 
 
 @contextmanager
-def progress(title: str, total: int, done: int = 0) -> Iterator[Callable[[str], None]]:
-    """Show a progress bar on a terminal, nothing in a log file; yields ``advance(note)``."""
+def _progress(title: str, total: int, done: int = 0) -> Iterator[Callable[[str], None]]:
+    """Show how far the training is, where there is a terminal; yields ``advance(note)``."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -320,7 +318,6 @@ def progress(title: str, total: int, done: int = 0) -> Iterator[Callable[[str], 
         TextColumn("{task.fields[note]}"),
         TimeRemainingColumn(),
     )
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+    with progress(*columns) as bar:
         task = bar.add_task(title, total=total, completed=done, note="")
         yield lambda note: bar.update(task, advance=1, note=note)

@@ -36,9 +36,11 @@ class Table:
 def number(value: float, digits: int = 3) -> str:
     """Return a number with `digits` significant digits, trailing zeros kept.
 
-    >>> number(0.0354), number(0.5, 2), number(1234.5), number(0.0000167)
-    ('0.0354', '0.50', '1234', '1.67e-05')
+    >>> number(0.0354), number(0.5, 2), number(1234.5), number(0.0000167), number(0.0)
+    ('0.0354', '0.50', '1234', '1.67e-05', '0')
     """
+    if value == 0:
+        return "0"
     if abs(value) >= 10**digits - 0.5:
         return f"{value:.0f}"
     return f"{value:#.{digits}g}".removesuffix(".")

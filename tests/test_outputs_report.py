@@ -1,0 +1,93 @@
+"""The report of synthetic cells."""
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from harness import figures, report, tables
+from tests import outputs
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("report")
+    records = outputs.solar()
+    records.append(
+        outputs.record(
+            seed=3, status="failed", reason="<script>alert(1)</script> & more", dirty=True
+        )
+    )
+    cells = outputs.write_cells(folder / "cells", records)
+    tables.write(records, folder / "tables")
+    figures.write(cells, folder, folder / "figures")
+    report.write(records, folder / "tables", folder / "figures", folder / "report.html")
+    report.write(records[::-1], folder / "tables", folder / "figures", folder / "again.html")
+    return folder
+
+
+class Checker(HTMLParser):
+    """Collects references and refuses tags that do not match."""
+
+    void = ("meta", "img", "link", "br")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.references: list[str] = []
+        self.tags: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.references += [v or "" for k, v in attrs if k in ("src", "href", "srcset", "data")]
+        if tag not in self.void:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_one_file_without_network_or_script(folder: Path) -> None:
+    text = (folder / "report.html").read_text()
+    checker = Checker()
+    checker.feed(text)
+    assert not checker.open
+    assert checker.references
+    assert all(r.startswith("data:image/png;base64,") for r in checker.references)
+    assert "script" not in checker.tags
+    assert not re.search(r"@import|url\(", text)
+
+
+def test_every_status_reason_and_record_is_there(folder: Path) -> None:
+    text = (folder / "report.html").read_text()
+    for expected in (
+        "timeout at step 31",
+        "stopped after 8 min at step 31",
+        "step 12: loss nan",
+        "&lt;script&gt;alert(1)&lt;/script&gt; &amp; more",
+        "with uncommitted changes",
+        "a1" * 32,
+        "0123456789ab",
+        "CPU Synthetic",
+        "2026-01-02T03:04:05+00:00",
+        "budget cpu",
+        "docs/scores.md",
+        "table1_cpu.csv",
+    ):
+        assert expected in text, expected
+    assert text.count("<details>") == len(outputs.solar()) + 1
+
+
+def test_tables_and_figures_are_in_it(folder: Path) -> None:
+    checker = Checker()
+    text = (folder / "report.html").read_text()
+    checker.feed(text)
+    documents = tables.documents(outputs.solar())
+    assert checker.tags.count("table") == sum(len(d.tables) for d in documents)
+    assert checker.tags.count("img") == len(list((folder / "figures").glob("*.png")))
+    assert "0.0470 ± 0.0020" in text
+
+
+def test_same_records_same_bytes(folder: Path) -> None:
+    assert (folder / "report.html").read_bytes() == (folder / "again.html").read_bytes()
