@@ -8,8 +8,6 @@ BIN := .venv/bin
 READY := .venv/ready
 DATABASE := results/mlflow/mlflow.db
 
-# The jobs of Snakemake run `python`: the one with the pinned packages.
-export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DO_NOT_TRACK := true
 export MLFLOW_DISABLE_TELEMETRY := true
 

@@ -127,16 +127,17 @@ def score(
 
     Samples are in the data set's normalised units (docs/data.md), n series of its length.
     """
+    from harness.config import DatasetFile, Evaluation, check
+    from harness.grid import describe
+
+    file = describe("datasets", dataset)  # before torch is loaded: most mistakes are here
+    description = check(DatasetFile, file, f"config/datasets/{dataset}.yaml")
+
     from rich.console import Console
 
-    from harness.config import DatasetFile, Evaluation, check
     from harness.evaluation import Footing
-    from harness.grid import describe
     from harness.scoring import compare, read_samples
 
-    description = check(
-        DatasetFile, describe("datasets", dataset), f"config/datasets/{dataset}.yaml"
-    )
     evaluation = check(Evaluation, {"fits": fits, "epochs": epochs}, "score")
     prepared = _prepared(dataset, description, data, mirror)
     footing = Footing(prepared, description, evaluation)

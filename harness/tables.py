@@ -17,7 +17,7 @@ from harness import comparison
 from harness.comparison import SCORES, Estimate, Row, Section
 from harness.errors import UserError
 from harness.records import Record, write_text
-from harness.typeset import Table, duration, latex, latex_text, markdown, markdown_text, number
+from harness.typeset import Table, duration, latex, latex_note, markdown, markdown_text, number
 
 LABELS = {  # what no rule derives from the configuration's names
     "ls4": "LS4",
@@ -357,13 +357,13 @@ def _published(cell: dict | None, score: str) -> str:
 
 
 def seeds(row: Row) -> str:
-    """Return how many seeds are done and how the others ended, "2/3, seed 1 diverged at step 9"."""
+    """Return how many seeds are done and how the others ended, "2/3, diverged at step 9"."""
     if not row.records:
         return "–"
-    parts = [f"{len(row.done)}/{len(row.records)}"]
-    if row.done:
-        parts += [f"seed {record.seed} {ending(record)}" for record in row.failed]
-    return ", ".join(parts)
+    count = f"{len(row.done)}/{len(row.records)}"
+    if not row.done or not row.failed:
+        return count
+    return f"{count}, {shortest([ending(record) for record in row.failed])}"
 
 
 def ending(record: Record) -> str:
@@ -431,5 +431,5 @@ def update_readme(path: Path, section: str) -> None:
 
 def _latex_document(document: Document) -> str:
     comment = f"% {document.title}\n% \\usepackage{{booktabs,adjustbox}}"
-    legend = "\n".join(rf"\par{{\footnotesize {latex_text(line)}}}" for line in document.legend)
+    legend = "\n".join(map(latex_note, document.legend))
     return "\n\n".join([comment, *map(latex, document.tables), legend]) + "\n"

@@ -93,6 +93,11 @@ def latex_text(plain: str) -> str:
     return "".join(_TEX.get(character, character) for character in plain)
 
 
+def latex_note(sentence: str) -> str:
+    """Return a paragraph in small type."""
+    return rf"{{\footnotesize\raggedright {latex_text(sentence)}\par}}"
+
+
 def latex(table: Table) -> str:
     """Return a table environment; needs the packages booktabs and adjustbox."""
 
@@ -123,7 +128,7 @@ def latex(table: Table) -> str:
             r"\bottomrule",
             r"\end{tabular}",
             r"\end{adjustbox}",
-            *(rf"\par{{\footnotesize {latex_text(note)}}}" for note in table.notes),
+            *map(latex_note, table.notes),
             r"\end{table}",
         ]
     )

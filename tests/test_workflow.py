@@ -45,11 +45,11 @@ def copy(target: Path) -> Path:
 
 
 def run(*command: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """Run a tool of this environment; its jobs find the same Python."""
+    """Run a tool of this environment, which need not be activated."""
     return subprocess.run(
-        command,
+        [BIN / command[0], *command[1:]],
         cwd=cwd,
-        env=os.environ | {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"},
+        env=os.environ | {"PATH": os.defpath},
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -1,6 +1,7 @@
 # What the rules share: the checked configuration, and what each job depends on.
 # Planning needs nothing but Snakemake: harness.grid imports the standard library and YAML alone.
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -12,6 +13,9 @@ sys.path.insert(0, str(Path(workflow.current_basedir.path).parents[1]))
 
 from harness import grid
 from harness.errors import UserError
+
+# Jobs use the Python that runs Snakemake, activated or not; a conda environment comes before it.
+os.environ.update(PATH=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
 
 
 def check(kind, where, content):

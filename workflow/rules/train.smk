@@ -15,7 +15,9 @@ rule train:
         model=MODELS,
     conda:
         "../../environment.yml"
-    threads: 2
+    # One thread: cells run side by side and give the same bits whatever --cores is. For a few large
+    # cells, `--set-threads train=4`.
+    threads: 1
     resources:
         gpu=1,
     params:
