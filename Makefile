@@ -68,7 +68,8 @@ reference: $(READY)
 tables: $(READY)
 	$(BIN)/python -m harness tables --records results/reference --out results/reference/tables \
 	    --readme README.md
-	$(BIN)/python -m harness figures --records results/reference --out results/reference/figures
+	$(BIN)/python -m harness figures --records results/reference --data results/cpu/data \
+	    --out results/reference/figures
 
 schemas: $(READY)
 	$(BIN)/python -m harness schemas

@@ -43,7 +43,7 @@ def parser() -> argparse.ArgumentParser:
         sub.set_defaults(command=function)
         return sub
 
-    data = {"type": Path, "default": Path("data"), "help": "data folder (default: data)"}
+    data = {"type": Path, "default": Path("data"), "help": "folder of downloads (default: data)"}
     mirror = {
         "type": Path,
         "default": os.environ.get("LS4_MIRROR") or None,
@@ -99,7 +99,7 @@ def parser() -> argparse.ArgumentParser:
 
     sub = add(figures)
     sub.add_argument("--records", type=Path, required=True, help="folder with record.json files")
-    sub.add_argument("--data", **data)
+    sub.add_argument("--data", type=Path, required=True, help="folder with prepared data sets")
     sub.add_argument("--out", type=Path, required=True)
 
     sub = add(report)
@@ -150,11 +150,11 @@ def download(data: Path, mirror: Path | None) -> int:
     """Fetch every source; those that cannot be reached are listed at the end."""
     from datasets.fetch import fetch_all
 
-    results = fetch_all(data / "raw", mirror)
+    results = fetch_all(data, mirror)
     for result in results:
         print(f"{result.status:9} {result.path}" + (f": {result.reason}" if result.reason else ""))
     failed = [result for result in results if result.status == "failed"]
-    print(f"{len(results) - len(failed)} of {len(results)} files are in {data / 'raw'}")
+    print(f"{len(results) - len(failed)} of {len(results)} files are in {data}")
     return 1 if failed else 0
 
 
@@ -162,7 +162,7 @@ def fetch(path: str, data: Path, mirror: Path | None) -> int:
     """Fetch one file of the manifest, verified; from the mirror folder where it is there."""
     from datasets.fetch import fetch_file
 
-    fetch_file(path, data / "raw", mirror)
+    fetch_file(path, data, mirror)
     return 0
 
 
@@ -291,21 +291,18 @@ def schemas(out: Path) -> int:
 
 
 def _prepared(dataset: str, description: Any, data: Path, mirror: Path | None) -> Any:
-    """The prepared data set; made on the way, from sources that are fetched if need be."""
+    """The data set of the paper's grid; made here, from sources that are fetched if need be."""
     from datasets.base import Dataset
     from datasets.fetch import fetch_file
 
-    path = data / "prepared" / f"{dataset}.npz"
+    path = Path("results/paper/data") / f"{dataset}.npz"
     if path.exists():
         return Dataset.load(path)
     if description.shards:
-        raise UserError(f"{path}: not there; make it with: snakemake --cores all {path}")
+        raise UserError(f"{path}: not there; make it with: snakemake --cores all -- {path}")
     for file in description.files:
-        fetch_file(file, data / "raw", mirror)
-    prepared = _load(dataset, description, [data / "raw" / file for file in description.files])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    prepared.save(path)
-    return prepared
+        fetch_file(file, data, mirror)
+    return _load(dataset, description, [data / file for file in description.files])
 
 
 def _load(dataset: str, description: Any, files: list[Path]) -> Any:

@@ -10,10 +10,10 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from harness.controls import CONTROLS
 from harness.errors import UserError
 
 Budget = Literal["smoke", "cpu", "paper"]
+Control = Literal["noise_floor", "memoriser", "gaussian", "white_noise", "persistence"]
 T = TypeVar("T", bound=BaseModel)
 
 
@@ -27,7 +27,7 @@ class GridBlock(_Strict):
     task: Literal["generation"]
     datasets: list[str] = Field(min_length=1, description="names in config/datasets/")
     models: list[str] = Field(description="names in config/models/")
-    controls: list[Literal[CONTROLS]] = Field(description="untrained rows")  # type: ignore[valid-type]
+    controls: list[Control] = Field(description="untrained rows")
     seeds: list[int] = Field(min_length=1, description="training seeds; one cell each")
 
 
@@ -55,7 +55,7 @@ class Settings(_Strict):
     evaluation: Evaluation
     datasets: dict[str, DataOverride] = Field({}, description="changes to data sets, by name")
     results: str = Field("results", description="folder of everything generated")
-    data: str = Field("data", description="folder of downloaded and prepared data")
+    data: str = Field("data", description="folder of everything downloaded")
     mirror: str | None = Field(
         None, description="folder that holds the sources already; LS4_MIRROR in the environment too"
     )
@@ -169,7 +169,8 @@ def load(reference: str) -> Any:
 def schemas() -> dict[str, dict[str, Any]]:
     """JSON schemas of the three file kinds, by the names under workflow/schemas/."""
     kinds = {"config": Settings, "model": ModelFile, "dataset": DatasetFile}
-    return {name: kind.model_json_schema(by_alias=True) for name, kind in kinds.items()}
+    dialect = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
+    return {name: dialect | kind.model_json_schema(by_alias=True) for name, kind in kinds.items()}
 
 
 def _first(error: ValidationError) -> str:

@@ -20,11 +20,11 @@ from harness.contract import Diverged
 from harness.grid import code_hash, digest
 from harness.records import Record, Score, circumstances
 from harness.trainer import Outcome, load_trained
-from metrics.classification import classify
+from metrics.classification import ClassificationFit, classify
 from metrics.marginal import bootstrap, marginal_literal, marginal_robust, wasserstein
 from metrics.memorisation import memorisation
 from metrics.network import Unscorable
-from metrics.prediction import persistence, predict
+from metrics.prediction import PredictionFit, persistence, predict
 
 Series = Float[np.ndarray, "N L D"]
 Fake = Float[np.ndarray, "M L D"]
@@ -51,7 +51,9 @@ class Footing:
         return self.dataset.x[self.dataset.train]
 
 
-def score(footing: Footing, fake: Fake, seed: int) -> list[Score]:
+def score(
+    footing: Footing, fake: Fake, seed: int, device: torch.device | str = "cpu"
+) -> list[Score]:
     """Return all generation scores of samples `fake` (n, L, D), in normalised units.
 
     Parameters
@@ -62,6 +64,8 @@ def score(footing: Footing, fake: Fake, seed: int) -> list[Score]:
         As many samples as there are test series, by the paper's protocol.
     seed : int
         Of the literal score's single evaluator fit; the robust fits have seeds 0, 1, ...
+    device : torch.device or str
+        Where the evaluators are trained.
     """
     real, settings = footing.test, footing.evaluation
     n = len(real)
@@ -70,21 +74,22 @@ def score(footing: Footing, fake: Fake, seed: int) -> list[Score]:
         _bootstrapped("marginal_robust", marginal_robust, real, fake),
         _bootstrapped("wasserstein", wasserstein, real, fake),
     ]
+    shared = {"epochs": settings.epochs, "device": device}
     output = footing.description.prediction_output
-    literal_seed = LITERAL_SEED + seed
-    classifier = classify(real, fake, seed=literal_seed, epochs=settings.epochs)
-    predictor = predict(real, fake, seed=literal_seed, epochs=settings.epochs, output=output)
+
+    def fits(seed: int) -> tuple[ClassificationFit, PredictionFit]:
+        classifier = classify(real, fake, seed=seed, **shared)
+        return classifier, predict(real, fake, seed=seed, output=output, **shared)
+
+    classifier, predictor = fits(LITERAL_SEED + seed)
+    classifiers, predictors = zip(*map(fits, range(settings.fits)), strict=True)
+    n_test = classifier.n_test
     scores += [
-        Score(name="classification_literal", value=classifier.literal, n=classifier.n_test),
-        Score(name="prediction_literal", value=predictor.literal, n=predictor.n_test),
-    ]
-    fits = range(settings.fits)
-    classifiers = [classify(real, fake, seed=i, epochs=settings.epochs) for i in fits]
-    predictors = [predict(real, fake, seed=i, epochs=settings.epochs, output=output) for i in fits]
-    scores += [
-        _over_fits("classification_robust", [c.bce for c in classifiers], classifier.n_test),
-        _over_fits("classification_accuracy", [c.accuracy for c in classifiers], classifier.n_test),
-        _over_fits("classification_auc", [c.auc for c in classifiers], classifier.n_test),
+        Score(name="classification_literal", value=classifier.literal, n=n_test),
+        Score(name="prediction_literal", value=predictor.literal, n=n),
+        _over_fits("classification_robust", [c.bce for c in classifiers], n_test),
+        _over_fits("classification_accuracy", [c.accuracy for c in classifiers], n_test),
+        _over_fits("classification_auc", [c.auc for c in classifiers], n_test),
         _over_fits("prediction_robust", [p.mse for p in predictors], n),
     ]
     distance = memorisation(real, fake, footing.train)
@@ -109,7 +114,9 @@ def _over_fits(name: str, values: list[float], n: int) -> Score:
     return Score(name=name, value=float(np.mean(values)), spread=spread, n=n)
 
 
-def control_scores(footing: Footing, control: str, seed: int) -> tuple[Series | None, list[Score]]:
+def control_scores(
+    footing: Footing, control: str, seed: int, device: torch.device | str = "cpu"
+) -> tuple[Series | None, list[Score]]:
     """Return a control's samples (None where it generates nothing) and its scores."""
     if control == "persistence":
         value, n = persistence(footing.test), len(footing.test)
@@ -119,7 +126,7 @@ def control_scores(footing: Footing, control: str, seed: int) -> tuple[Series | 
         ]
     generate = controls.GENERATORS[control]
     fake = generate(footing.train, len(footing.test), np.random.default_rng([seed, 1]))
-    return fake, score(footing, fake, seed)
+    return fake, score(footing, fake, seed, device)
 
 
 @torch.no_grad()
@@ -164,12 +171,12 @@ def evaluate(
     status, reason = ("done", None) if outcome is None else (outcome.status, outcome.reason)
     sampled = start
     if outcome is None or weights is None:
-        fake, scores = control_scores(footing, spec["model"], spec["seed"])
+        fake, scores = control_scores(footing, spec["model"], spec["seed"], device)
     elif status == "done":
         try:
             fake = draw(spec, footing, weights, device)
             sampled = time.monotonic()
-            scores = score(footing, fake, spec["seed"])
+            scores = score(footing, fake, spec["seed"], device)
         except (Diverged, Unscorable) as error:
             status, reason = "diverged", str(error)
         except (torch.OutOfMemoryError, MemoryError) as error:

@@ -11,6 +11,7 @@ from pathlib import Path
 import matplotlib.style
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
@@ -184,7 +185,7 @@ def _band(arrays: Mapping[str, np.ndarray], name: str) -> Float[np.ndarray, "3 L
 def _real(section: Section, data_dir: Path) -> tuple[Float[np.ndarray, "k L"] | None, str]:
     """The first test series and their unit, if the data that the records are about are there."""
     head = section.head
-    path = data_dir / "prepared" / f"{head.dataset}.npz"
+    path = data_dir / f"{head.dataset}.npz"
     unknown = "normalised value"
     if not path.exists():
         return None, unknown
@@ -292,11 +293,14 @@ def step_histograms(
     edges = np.linspace(real.min(), real.max(), BINS + 1)
     for line, (name, drawn) in zip(axes, values.items(), strict=True):
         for k, ax in enumerate(line):
-            share = _shares(drawn[:, k], edges)
-            ax.stairs(share, edges, fill=True, color=palette.get(name, DATA), alpha=0.8)
+            histogram = {"bins": edges.tolist(), "stat": "proportion", "ax": ax}
+            inside = np.clip(drawn[:, k], edges[0], edges[-1])
+            sns.histplot(inside, color=palette.get(name, DATA), linewidth=0, alpha=0.8, **histogram)
             if name != "data":
-                ax.stairs(_shares(real[:, k], edges), edges, color=DATA, linewidth=0.7)
+                sns.histplot(real[:, k], color=DATA, linewidth=0.7, fill=False, element="step",
+                             **histogram)  # fmt: skip
             ax.yaxis.set_major_locator(MaxNLocator(3))
+            ax.set_ylabel("")
         line[0].set_ylabel(f"{label(name)}\nshare")
     for ax, step in zip(axes[0], steps, strict=True):
         ax.set_title(f"step {step}")
@@ -304,11 +308,6 @@ def step_histograms(
         ax.set_xlabel("flame radius x")
     figure.suptitle(title)
     return figure
-
-
-def _shares(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    inside = np.clip(values, edges[0], edges[-1])
-    return np.histogram(inside, edges)[0] / len(values)
 
 
 def samples(
@@ -447,19 +446,18 @@ def training_curves(lines: pd.DataFrame, palette: Mapping[str, str], title: str)
     axes = figure.subplots(1, len(rows), squeeze=False)[0]
     for ax, (model, own) in zip(axes, rows, strict=True):
         name = str(model)
-        for _, run in own.groupby("seed"):
-            ax.plot(run["step"], run["loss"], color=palette.get(name, DATA), alpha=0.8)
-            ax.plot(run["step"], run["validation_loss"], color=palette.get(name, DATA),
-                    linestyle="--", linewidth=0.8, alpha=0.8)  # fmt: skip
-            end = run.tail(1).dropna(subset=["ending"])
-            ax.plot(end["step"], end["loss"], "x", color=DATA)
+        for loss, line in (("loss", "-"), ("validation_loss", "--")):
+            sns.lineplot(own, x="step", y=loss, units="seed", estimator=None, linestyle=line,
+                         color=palette.get(name, DATA), alpha=0.8, ax=ax)  # fmt: skip
+        ends = own.groupby("seed").tail(1).dropna(subset=["ending"])
+        ax.plot(ends["step"], ends["loss"], "x", color=DATA)
         # a likelihood may change its sign and fall by orders of magnitude
         if np.nanmin(own[["loss", "validation_loss"]]) > 0:
             ax.set_yscale("log")
             _log_ticks(ax.yaxis)
         else:
             ax.set_yscale("symlog")
-        ax.set(title=label(name), xlabel="optimiser step")
+        ax.set(title=label(name), xlabel="optimiser step", ylabel="")
     axes[0].set_ylabel("loss")
     figure.suptitle(title)
     return figure

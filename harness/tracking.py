@@ -237,7 +237,7 @@ class _Runs:
             name=head.dataset,
             digest=head.data_digest[:DIGITS],
             source_type="prepared",
-            source=f"data/prepared/{head.dataset}.npz",
+            source=f"{head.budget}/data/{head.dataset}.npz",
             profile=json.dumps({key: getattr(head, key) for key in COUNTS}),
         )
         self.client.log_inputs(

@@ -1,9 +1,12 @@
 """Configuration and grid: what the YAML files may say and what follows from them."""
 
+from typing import get_args
+
 import pytest
 
 from harness import grid
-from harness.config import DatasetFile, ModelFile, Settings, Training, check
+from harness.config import Control, DatasetFile, ModelFile, Settings, Training, check
+from harness.controls import CONTROLS
 from harness.errors import UserError
 
 CONFIG = grid.read_yaml(grid.ROOT / "config" / "config.yaml")
@@ -80,6 +83,10 @@ def test_mistakes_in_the_configuration_get_one_line(change: dict, message: str) 
     with pytest.raises(UserError) as caught:
         check(Settings, grid.merge(CONFIG, change), "here")
     assert str(caught.value).startswith(message) and "\n" not in str(caught.value)
+
+
+def test_every_control_can_be_asked_for() -> None:
+    assert get_args(Control) == CONTROLS
 
 
 def test_unknown_names_list_the_known_ones() -> None:

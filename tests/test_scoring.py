@@ -9,7 +9,6 @@ import pytest
 import torch
 from rich.console import Console
 
-from datasets.base import Dataset
 from datasets.synthetic import load as sines
 from harness import controls, grid, records
 from harness.cli import main
@@ -113,7 +112,7 @@ def test_a_mistake_on_the_command_line_is_one_line_without_traceback(tmp_path: P
 
 @pytest.mark.slow
 def test_real_samples_on_the_command_line(mirror: Path, tmp_path: Path, capsys) -> None:
-    """The whole way: fetch from the mirror, prepare, score the Gaussian control's samples."""
+    """The whole way: fetch from the mirror, prepare, score white noise."""
     rng = np.random.default_rng(0)
     np.save(tmp_path / "mine.npy", rng.standard_normal((28, 52)))
     words = ["score", "--dataset", "solar_weekly", "--samples", str(tmp_path / "mine.npy")]
@@ -122,8 +121,7 @@ def test_real_samples_on_the_command_line(mirror: Path, tmp_path: Path, capsys) 
         main(words)
     assert ended.value.code == 0
     assert "Solar Weekly: 28 test series of length 52" in capsys.readouterr().out
-    prepared = Dataset.load(tmp_path / "data" / "prepared" / "solar_weekly.npz")
-    assert len(prepared.test) == 28
+    assert (tmp_path / "data" / "monash" / "solar_weekly_dataset.tsf").is_file()
 
 
 @pytest.mark.parametrize("control", controls.CONTROLS)

@@ -124,8 +124,9 @@ def test_configurations_that_change_a_data_set_keep_it_apart() -> None:
         config = configuration(name)
         for dataset in {cell.dataset for cell in grid.cells(config)}:
             spec = grid.dataset_spec(config, dataset)
-            other, by = made.setdefault((config["data"], dataset), (spec, name))
-            assert spec == other, f"{name} and {by} make different {dataset} in {config['data']}/"
+            folder = f"{config['results']}/{config['budget']}/data"
+            other, by = made.setdefault((folder, dataset), (spec, name))
+            assert spec == other, f"{name} and {by} make different {dataset} in {folder}/"
 
 
 # -- mistakes ------------------------------------------------------------------------------------

@@ -52,7 +52,7 @@ rule figures:
         "../../environment.yml"
     params:
         records=subpath(output[0], parent=True),
-        data=lambda wildcards, input: Path(input.data[0]).parents[1],
+        data=lambda wildcards, input: Path(input.data[0]).parent,
     message:
         "Draw the figures"
     shell:

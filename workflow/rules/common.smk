@@ -82,8 +82,10 @@ def dataset_parts(wildcards):
     """Return the files that a data set is made from: downloaded, or generated in shards."""
     spec = dataset_spec(wildcards)
     # `ancient`: what the manifest's hash has verified stays the same when it is looked at again.
-    files = [ancient(f"<data>/raw/{path}") for path in spec.get("files", [])]
-    return files + [f"<data>/shards/{{dataset}}/{shard}.npz" for shard in spec.get("shards", [])]
+    files = [ancient(f"<data>/{path}") for path in spec.get("files", [])]
+    return files + [
+        f"<results>/data/shards/{{dataset}}/{shard}.npz" for shard in spec.get("shards", [])
+    ]
 
 
 def cell_spec(wildcards):
@@ -115,4 +117,4 @@ def targets():
 
 
 def prepared():
-    return [f"<data>/prepared/{name}.npz" for name in dict.fromkeys(c.dataset for c in CELLS)]
+    return [f"<results>/data/{name}.npz" for name in dict.fromkeys(c.dataset for c in CELLS)]

@@ -1,11 +1,7 @@
 rule fetch:
     output:
         # `update`: a file that is there is never removed, only looked at again if this rule changes
-        update(
-            ensure(
-                "<data>/raw/{path}", sha256=lambda wildcards: MANIFEST[wildcards.path]["sha256"]
-            )
-        ),
+        update(ensure("<data>/{path}", sha256=lambda wildcards: MANIFEST[wildcards.path]["sha256"])),
     log:
         "<logs>/fetch/{path}.log",
     retries: 2
@@ -25,7 +21,7 @@ rule shard:
     input:
         code=lambda wildcards: code(dataset_spec(wildcards)["shard"]),
     output:
-        "<data>/shards/{dataset}/{shard}.npz",
+        "<results>/data/shards/{dataset}/{shard}.npz",
     log:
         "<logs>/shard/{dataset}/{shard}.log",
     benchmark:
@@ -46,8 +42,8 @@ rule prepare:
         parts=dataset_parts,
         code=lambda wildcards: code(dataset_spec(wildcards)["loader"]),
     output:
-        data="<data>/prepared/{dataset}.npz",
-        split="<data>/prepared/{dataset}.split.json",
+        data="<results>/data/{dataset}.npz",
+        split="<results>/data/{dataset}.split.json",
     log:
         "<logs>/prepare/{dataset}.log",
     benchmark:

@@ -1,6 +1,6 @@
 rule train:
     input:
-        data="<data>/prepared/{dataset}.npz",
+        data="<results>/data/{dataset}.npz",
         code=lambda wildcards: code(cell_spec(wildcards)["class"], "harness.trainer"),
     output:
         # The checkpoint beside these is not an output: Snakemake would delete it before it resumes.
@@ -32,7 +32,7 @@ rule train:
 
 rule evaluate:
     input:
-        data="<data>/prepared/{dataset}.npz",
+        data="<results>/data/{dataset}.npz",
         weights=f"{CELL}/weights.safetensors",
         outcome=f"{CELL}/train.json",
         code=lambda wildcards: code(cell_spec(wildcards)["class"], *scoring(wildcards)),
@@ -64,7 +64,7 @@ rule evaluate:
 
 use rule evaluate as control with:
     input:
-        data="<data>/prepared/{dataset}.npz",
+        data="<results>/data/{dataset}.npz",
         code=lambda wildcards: code(*scoring(wildcards)),
     wildcard_constraints:
         model=rf"(?!(?:{MODELS})/)\w+",  # any row that is not a model's
