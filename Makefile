@@ -46,7 +46,7 @@ test: $(READY)
 
 check-model: $(READY)
 	@test -n "$(MODEL)" || { echo "error: expected MODEL=name, a file of config/models/"; exit 1; }
-	$(BIN)/python -m pytest -q tests/test_contract.py -k "$(MODEL)"
+	MODEL="$(MODEL)" $(BIN)/python -m pytest -q tests/test_contract.py
 
 ui: $(READY) $(DATABASE)
 	@echo "http://127.0.0.1:$(PORT)  (Ctrl-C ends it)"

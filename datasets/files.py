@@ -23,7 +23,7 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
-        part = Path(folder) / path.name
+        part = Path(folder) / f"part{path.suffix}"  # a leftover must not look like the file
         yield part
         os.replace(part, path)
 

@@ -55,6 +55,7 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--samples", type=Path, required=True, help=".npz, .npy or .csv; (n, L, D)")
     sub.add_argument("--data", **data)
     sub.add_argument("--mirror", **mirror)
+    sub.add_argument("--prepared", type=Path, help="prepared data, such as a reduced FLAME's")
     sub.add_argument("--fits", type=int, default=5, help="evaluator fits (default: 5)")
     sub.add_argument("--epochs", type=int, default=100, help="epochs of a fit (default: 100)")
 
@@ -121,7 +122,13 @@ def parser() -> argparse.ArgumentParser:
 
 
 def score(
-    dataset: str, samples: Path, data: Path, mirror: Path | None, fits: int, epochs: int
+    dataset: str,
+    samples: Path,
+    data: Path,
+    mirror: Path | None,
+    prepared: Path | None,
+    fits: int,
+    epochs: int,
 ) -> int:
     """Score samples of your own beside the controls of a data set.
 
@@ -132,6 +139,8 @@ def score(
 
     file = describe("datasets", dataset)  # before torch is loaded: most mistakes are here
     description = check(DatasetFile, file, f"config/datasets/{dataset}.yaml")
+    if not samples.is_file():
+        raise UserError(f"{samples}: no such file")
 
     from rich.console import Console
 
@@ -139,8 +148,8 @@ def score(
     from harness.scoring import compare, read_samples
 
     evaluation = check(Evaluation, {"fits": fits, "epochs": epochs}, "score")
-    prepared = _prepared(dataset, description, data, mirror)
-    footing = Footing(prepared, description, evaluation)
+    path = prepared or Path("results/paper/data") / f"{dataset}.npz"
+    footing = Footing(_prepared(path, dataset, description, data, mirror), description, evaluation)
     fake = read_samples(samples, footing.test.shape)
     compare(footing, fake, samples.name, Console())
     return 0
@@ -290,12 +299,11 @@ def schemas(out: Path) -> int:
     return 0
 
 
-def _prepared(dataset: str, description: Any, data: Path, mirror: Path | None) -> Any:
+def _prepared(path: Path, dataset: str, description: Any, data: Path, mirror: Path | None) -> Any:
     """The data set of the paper's grid; made here, from sources that are fetched if need be."""
     from datasets.base import Dataset
     from datasets.fetch import fetch_file
 
-    path = Path("results/paper/data") / f"{dataset}.npz"
     if path.exists():
         return Dataset.load(path)
     if description.shards:

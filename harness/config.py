@@ -76,10 +76,17 @@ class Training(_Strict):
     ema_start: int = Field(0, ge=0, description="first step that enters the average")
 
 
+class TrainingChanges(Training):
+    """What one data set changes of a budget's training; what is not given stays."""
+
+    steps: int | None = Field(None, ge=1)  # type: ignore[assignment]
+    batch_size: int | None = Field(None, ge=1)  # type: ignore[assignment]
+
+
 class BudgetTraining(Training):
     """A budget's training with changes by data set."""
 
-    datasets: dict[str, dict[str, Any]] = {}
+    datasets: dict[str, TrainingChanges] = {}
 
 
 class ModelFile(_Strict):

@@ -24,7 +24,8 @@ def device() -> Iterator[torch.device]:
         for index in range(count):
             # named by the card, not by its index, which CUDA_VISIBLE_DEVICES renumbers
             uuid = torch.cuda.get_device_properties(index).uuid
-            lock = FileLock(Path(tempfile.gettempdir()) / f"ls4-benchmark-gpu-{uuid}.lock")
+            path = Path(tempfile.gettempdir()) / f"ls4-benchmark-gpu-{uuid}.lock"
+            lock = FileLock(path, mode=0o666)  # other users of the machine wait for it too
             try:
                 lock.acquire(blocking=False)
             except Timeout:

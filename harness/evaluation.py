@@ -19,7 +19,7 @@ from harness.config import DatasetFile, Evaluation, load
 from harness.contract import Diverged
 from harness.grid import code_hash, digest
 from harness.records import Record, Score, circumstances
-from harness.trainer import Outcome, load_trained
+from harness.trainer import BATCH, Outcome, OutOfMemory, load_trained, naming_lack_of_memory
 from metrics.classification import ClassificationFit, classify
 from metrics.marginal import bootstrap, marginal_literal, marginal_robust, wasserstein
 from metrics.memorisation import memorisation
@@ -98,10 +98,15 @@ def score(
         Score(name="nearest_train_test", value=distance.test, n=n),
         Score(name="nearest_train_ratio", value=distance.ratio, n=n),
     ]
-    if footing.description.own_scores:
-        own: Mapping[str, float] = load(footing.description.own_scores)(real, fake)
-        scores += [Score(name=name, value=value, n=n) for name, value in own.items()]
-    return scores
+    return scores + own_scores(footing, fake)
+
+
+def own_scores(footing: Footing, fake: Fake) -> list[Score]:
+    """Return the scores that only this data set has; none for most."""
+    if footing.description.own_scores is None:
+        return []
+    own: Mapping[str, float] = load(footing.description.own_scores)(footing.test, fake)
+    return [Score(name=name, value=value, n=len(footing.test)) for name, value in own.items()]
 
 
 def _bootstrapped(name: str, function: Any, real: Series, fake: Fake) -> Score:
@@ -119,10 +124,10 @@ def control_scores(
 ) -> tuple[Series | None, list[Score]]:
     """Return a control's samples (None where it generates nothing) and its scores."""
     if control == "persistence":
-        value, n = persistence(footing.test), len(footing.test)
+        fit = persistence(footing.test)
         return None, [
-            Score(name=name, value=value, n=n)
-            for name in ("prediction_literal", "prediction_robust")
+            Score(name="prediction_literal", value=fit.literal, n=fit.n_test),
+            Score(name="prediction_robust", value=fit.mse, n=fit.n_test),
         ]
     generate = controls.GENERATORS[control]
     fake = generate(footing.train, len(footing.test), np.random.default_rng([seed, 1]))
@@ -142,7 +147,10 @@ def draw(spec: dict[str, Any], footing: Footing, weights: Path, device: torch.de
     model = load_trained(spec, dataset, weights, device)
     generator = torch.Generator(device).manual_seed(spec["seed"] + 1)
     t = torch.from_numpy(np.array(dataset.t[0])).to(device)
-    fake = model.sample(len(dataset.test), t, generator).float().cpu().numpy()
+    n = len(dataset.test)
+    parts = [min(BATCH, n - start) for start in range(0, n, BATCH)]
+    drawn = [model.sample(part, t, generator).float().cpu() for part in parts]
+    fake = torch.cat(drawn).numpy()
     if not np.isfinite(fake).all():
         raise Diverged(
             f"sampling: {np.sum(~np.isfinite(fake).all((1, 2)))} of {len(fake)} not finite"
@@ -174,14 +182,16 @@ def evaluate(
         fake, scores = control_scores(footing, spec["model"], spec["seed"], device)
     elif status == "done":
         try:
-            fake = draw(spec, footing, weights, device)
-            sampled = time.monotonic()
-            scores = score(footing, fake, spec["seed"], device)
+            with naming_lack_of_memory():
+                fake = draw(spec, footing, weights, device)
+                sampled = time.monotonic()
+                scores = score(footing, fake, spec["seed"], device)
         except (Diverged, Unscorable) as error:
             status, reason = "diverged", str(error)
-        except (torch.OutOfMemoryError, MemoryError) as error:
-            status, reason = "oom", f"sampling: {str(error).splitlines()[0]}"
+        except OutOfMemory as error:
+            status, reason = "oom", f"sampling or scoring: {error}"
     dataset = footing.dataset
+    own = [m.partition(":")[0] for m in [footing.description.own_scores] if m]
     record = Record(
         task=spec["task"],
         dataset=spec["dataset"],
@@ -190,7 +200,7 @@ def evaluate(
         budget=spec["budget"],
         control=outcome is None,
         config_hash=digest([spec, footing.evaluation.model_dump()]),
-        code_hash=digest([code_hash(__name__), outcome.code_hash if outcome else None]),
+        code_hash=digest([code_hash(__name__, *own), outcome.code_hash if outcome else None]),
         data_digest=dataset.data_digest,
         split_digest=dataset.split_digest,
         status=status,
@@ -211,6 +221,6 @@ def evaluate(
         score_seconds=time.monotonic() - sampled,
         peak_memory_bytes=outcome.peak_memory_bytes if outcome else None,
         parameters=outcome.parameters if outcome else 0,
-        **circumstances(device),
+        **(outcome.circumstances if outcome else circumstances(device)),
     )
     return record, fake

@@ -1,10 +1,11 @@
 """Figures from the cells' directories: each plot function takes arrays or a tidy frame and returns
-a figure; `write` alone writes files. The same cells give the same bytes.
+a figure; `write` alone writes files. The same cells and data give the same bytes.
 
 Colours (Okabe & Ito 2008, safe for colour-blind readers) belong to models, the same in all figures;
 data are black, controls grey.
 """
 
+import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -13,7 +14,6 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from jaxtyping import Float
-from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
@@ -41,12 +41,15 @@ UNITS = {"marginal": "1/unit", "classification": "nats", "prediction": "unit²"}
 def write(records_dir: Path, data_dir: Path, out: Path) -> list[Path]:
     """Write all figures as .pdf and .png below `out`, and their captions, and return the paths.
 
+    What lies in `out` and is not drawn this time stays, with its caption: most data may not be
+    passed on, so figure 2 of records that were is not to be lost where the data are not at hand.
+
     Parameters
     ----------
     records_dir : Path
         Searched for cells; one without summary or history is left out of the figures that need it.
     data_dir : Path
-        Where prepared data may lie; without them, figure 2 has no real series.
+        Prepared data; figure 2 is drawn where those that the records are about are here.
     out : Path
 
     Raises
@@ -62,8 +65,11 @@ def write(records_dir: Path, data_dir: Path, out: Path) -> list[Path]:
         for stem, figure, caption in _figures(cells, data_dir):
             paths += save(figure, out / stem)
             captions[stem] = caption
-    write_json(out / CAPTIONS, captions)
-    return [*paths, out / CAPTIONS]
+    index = out / CAPTIONS
+    old = json.loads(index.read_text(encoding="utf-8")) if index.exists() else {}
+    kept = {stem: old[stem] for stem in old if (out / f"{stem}.png").exists()}
+    write_json(index, dict(sorted((kept | captions).items())))  # an order without a history
+    return [*paths, index]
 
 
 def save(figure: Figure, stem: Path) -> list[Path]:
@@ -140,15 +146,15 @@ def _of_section(
                 "range of the data; generated values outside it count in the outermost bins. The "
                 "thin black outline is the histogram of the data.",
             )
-        real, unit = _real(section, data_dir)
-        band = _band(first, "real")
-        examples = {m: a["examples"][..., 0] for m, a in shown.items()}
-        yield (
-            "figure2",
-            samples(real, band, examples, unit, palette, who),
-            f"Figure 2. {who}. Test series and samples, the first {EXAMPLES} of each.{channel}"
-            + ("" if real is not None else " The real series are not passed on with the records."),
-        )
+        dataset = _prepared(section, data_dir)
+        if dataset is not None:
+            series = {"real": dataset.x[dataset.test[:EXAMPLES], :, 0]}
+            series |= {m: a["examples"][..., 0] for m, a in shown.items()}
+            yield (
+                "figure2",
+                samples(series, f"value; 1 is the {dataset.meta['unit']}", palette, who),
+                f"Figure 2. {who}. Test series and samples, the first {EXAMPLES} of each.{channel}",
+            )
     yield (
         "scores",
         score_intervals(score_lines(section), _floors(section), palette, what),
@@ -182,17 +188,15 @@ def _band(arrays: Mapping[str, np.ndarray], name: str) -> Float[np.ndarray, "3 L
     return np.stack([arrays[f"{name}_{part}"][:, 0] for part in ("mean", "low", "high")])
 
 
-def _real(section: Section, data_dir: Path) -> tuple[Float[np.ndarray, "k L"] | None, str]:
-    """The first test series and their unit, if the data that the records are about are there."""
+def _prepared(section: Section, data_dir: Path) -> Dataset | None:
+    """The data that a section's records are about, if they are there."""
     head = section.head
     path = data_dir / f"{head.dataset}.npz"
-    unknown = "normalised value"
     if not path.exists():
-        return None, unknown
+        return None
     dataset = Dataset.load(path)
-    if (dataset.data_digest, dataset.split_digest) != (head.data_digest, head.split_digest):
-        return None, unknown
-    return dataset.x[dataset.test[:EXAMPLES], :, 0], f"value; 1 is the {dataset.meta['unit']}"
+    same = (dataset.data_digest, dataset.split_digest) == (head.data_digest, head.split_digest)
+    return dataset if same else None
 
 
 def _floors(section: Section) -> dict[str, tuple[float, float]]:
@@ -311,59 +315,23 @@ def step_histograms(
 
 
 def samples(
-    real: Float[np.ndarray, "k L"] | None,
-    band: Float[np.ndarray, "3 L"],
-    examples: Mapping[str, Float[np.ndarray, "k L"]],
+    series: Mapping[str, Float[np.ndarray, "k L"]],
     unit: str,
     palette: Mapping[str, str],
     title: str,
 ) -> Figure:
-    """Plot single series, a row for the real ones and one for each model.
-
-    Parameters
-    ----------
-    real : (k, L) or None
-        Real series; None where they are not at hand.
-    band : (3, L)
-        Mean, 5 % and 95 % quantile of the real series, shown in the place of missing ones.
-    examples : mapping
-        Models -> generated series.
-    """
-    rows = len(examples) + 1
-    columns = max(len(series) for series in examples.values())
+    """Plot single series, a row for each name: "real" and the models."""
+    rows, (columns, length) = len(series), series["real"].shape
     figure = Figure(figsize=(7.0, 1.05 * rows + 0.8))
-    grid = figure.add_gridspec(rows, columns)
-    length = band.shape[1]
-    everything = np.concatenate([band, *examples.values(), *([] if real is None else [real])])
-    low, high = _limits(everything, band)
-
-    def panel(row: int, column: int, name: str) -> Axes:
-        ax = figure.add_subplot(grid[row, column])
-        ax.set(xlim=(0, length - 1), ylim=(low, high))
-        ax.tick_params(labelleft=column == 0, labelbottom=row == rows - 1)
-        if column == 0:
-            ax.set_ylabel(label(name))
-        if row == rows - 1:
-            ax.set_xlabel("time step")
-        return ax
-
-    if real is None:
-        ax = panel(0, 0, "real")
-        ax.fill_between(np.arange(length), band[1], band[2], color=DATA, alpha=0.15, linewidth=0)
-        ax.plot(band[0], color=DATA)
-        note = figure.add_subplot(grid[0, 1:])
-        note.set_axis_off()
-        note.text(
-            0.02,
-            0.5,
-            "mean and 5–95 % band of the test series;\nthe series are not part of the repository",
-            va="center",
-        )
-    drawn = {} if real is None else {"real": real}
-    for row, (name, series) in enumerate((drawn | dict(examples)).items(), 1 - len(drawn)):
-        for column, values in enumerate(series):
-            colour = palette.get(name, DATA)
-            panel(row, column, name).plot(values, color=colour, linewidth=0.7)
+    axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    for line, (name, some) in zip(axes, series.items(), strict=True):
+        for ax, values in zip(line, some, strict=True):
+            ax.plot(values, color=palette.get(name, DATA), linewidth=0.7)
+        line[0].set_ylabel(label(name))
+    limits = _limits(np.concatenate(list(series.values())), series["real"])
+    axes[0, 0].set(xlim=(0, length - 1), ylim=limits)
+    for ax in axes[-1]:
+        ax.set_xlabel("time step")
     figure.supylabel(unit)
     figure.suptitle(title)
     return figure

@@ -72,16 +72,47 @@ def merge(base: Mapping[str, Any], *updates: Mapping[str, Any] | None) -> dict[s
 
 def describe(kind: str, name: str) -> dict[str, Any]:
     """Read ``config/<kind>/<name>.yaml``; kind is "models" or "datasets"."""
-    path = ROOT / "config" / kind / f"{name}.yaml"
-    if not path.is_file():
-        known = ", ".join(available(kind))
-        raise UserError(f"unknown {kind[:-1]} {name!r}: expected one of {known} (config/{kind}/)")
-    return read_yaml(path)
+    _known(kind, name)
+    return read_yaml(ROOT / "config" / kind / f"{name}.yaml")
 
 
 def available(kind: str) -> list[str]:
     """Names that have a file in ``config/<kind>/``."""
     return sorted(p.stem for p in (ROOT / "config" / kind).glob("*.yaml"))
+
+
+def _known(kind: str, name: str) -> None:
+    known = available(kind)
+    if name not in known:
+        raise UserError(
+            f"unknown {kind[:-1]} {name!r}: expected one of {', '.join(known)} (config/{kind}/)"
+        )
+
+
+def check_dataset_names(content: Mapping[str, Any], where: str) -> None:
+    """Refuse changes to a data set that does not exist: they would change nothing, unnoticed.
+
+    Parameters
+    ----------
+    content : mapping
+        A configuration, or a model's file; either as its schema wants it.
+    where : str
+        What to call it.
+
+    Raises
+    ------
+    UserError
+        Naming the place, the name and the known ones.
+    """
+    sections = {"datasets": content.get("datasets", {})}
+    for budget, training in content.get("training", {}).items():
+        sections[f"training.{budget}.datasets"] = training.get("datasets", {})
+    for section, changes in sections.items():
+        for name in changes:
+            try:
+                _known("datasets", name)
+            except UserError as error:
+                raise UserError(f"{where}: {section}: {error}") from None
 
 
 def cells(config: Mapping[str, Any]) -> list[Cell]:

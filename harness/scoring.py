@@ -1,6 +1,8 @@
 """Score samples that somebody brings, on the benchmark's footing, beside the controls."""
 
 import warnings
+import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -8,11 +10,13 @@ from jaxtyping import Float
 from rich.console import Console
 from rich.table import Table
 
-from harness.controls import GENERATORS
+from harness.controls import CONTROLS
 from harness.errors import UserError
-from harness.evaluation import Fake, Footing, control_scores, score
+from harness.evaluation import Fake, Footing, control_scores, own_scores, score
 from harness.records import Score
+from metrics.network import Unscorable
 
+MINIMUM = 3  # samples; fewer cannot be split to train and test a classifier
 COLUMNS = {  # score -> heading
     "marginal_literal": "marginal ↓",
     "classification_literal": "classification ↑",
@@ -44,11 +48,18 @@ def read_samples(path: Path, expected: tuple[int, ...]) -> Fake:
         samples = samples[..., None]
     if samples.ndim != 3 or samples.shape[1:] != (L, D) or not len(samples):
         raise UserError(f"{path}: expected samples of shape (n, {L}, {D}), found {samples.shape}")
+    if len(samples) < MINIMUM:
+        raise UserError(f"{path}: expected at least {MINIMUM} samples, found {len(samples)}")
+    with np.errstate(over="ignore"):
+        samples = samples.astype(np.float32)
     finite = np.isfinite(samples).all((1, 2))
     if not finite.all():
         first = int(np.argmin(finite))
-        raise UserError(f"{path}: expected finite values, found NaN or infinity in sample {first}")
-    return samples.astype(np.float32)
+        raise UserError(
+            f"{path}: expected finite values in single precision, found NaN or infinity in sample"
+            f" {first}"
+        )
+    return samples
 
 
 def _read(path: Path) -> Float[np.ndarray, "..."]:
@@ -71,7 +82,7 @@ def _read(path: Path) -> Float[np.ndarray, "..."]:
             array = content["samples" if "samples" in names else names[0]]
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
-    except (ValueError, OSError, EOFError) as error:
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"{path}: not readable: {str(error).splitlines()[0]}") from None
     if not np.issubdtype(array.dtype, np.number) or np.iscomplexobj(array):
         raise UserError(f"{path}: expected real numbers, found {array.dtype}")
@@ -79,19 +90,39 @@ def _read(path: Path) -> Float[np.ndarray, "..."]:
 
 
 def compare(footing: Footing, fake: Fake, name: str, console: Console) -> None:
-    """Print the scores of `fake` beside those of the controls."""
-    n, dataset = len(footing.test), footing.dataset
-    table = Table(title=f"{footing.description.title}: {n} test series of length {fake.shape[1]}")
-    table.add_column("")
+    """Print the scores of `fake` beside those of the controls.
+
+    Raises
+    ------
+    UserError
+        If the evaluators cannot be trained on the samples.
+    """
+    n, dataset, title = len(footing.test), footing.dataset, footing.description.title
+    table = Table("", title=f"{title}: {n} test series of length {fake.shape[1]}")
     for heading in COLUMNS.values():
         table.add_column(heading, justify="right")
-    rows = [name, *GENERATORS, "persistence"]
+    own = Table("own scores, 0 is best")
+    columns = []  # of the data set's own scores, a sequence for each row of the other table
     with console.status("") as status:
-        for row in rows:
+        for row in (name, *CONTROLS):
             status.update(f"scoring {row}")
-            scores = score(footing, fake, 0) if row == name else control_scores(footing, row, 0)[1]
+            samples: Fake | None = fake
+            try:
+                if row == name:
+                    scores = score(footing, fake, 0)
+                else:
+                    samples, scores = control_scores(footing, row, 0)
+            except Unscorable as error:
+                raise UserError(f"{name}: {error}") from None
             table.add_row(row, *_cells(scores), end_section=row == name)
+            if samples is not None and footing.description.own_scores:
+                own.add_column(row, justify="right")
+                columns.append(own_scores(footing, samples))
     console.print(table)
+    for line in zip(*columns, strict=True):
+        own.add_row(line[0].name, *(_number(cell) for cell in line))
+    if columns:
+        console.print(own)
     if len(fake) != n:
         console.print(
             f"The benchmark scores {n} samples here; classification and marginal noise of"
@@ -107,13 +138,10 @@ def compare(footing: Footing, fake: Fake, name: str, console: Console) -> None:
 
 def _cells(scores: list[Score]) -> list[str]:
     by_name = {s.name: s for s in scores}
-    cells = []
-    for column in COLUMNS:
-        found = by_name.get(column)
-        if found is None or found.value is None:
-            cells.append("–")
-        else:
-            cells.append(
-                f"{found.value:.3g}" + ("" if found.spread is None else f" ± {found.spread:.1g}")
-            )
-    return cells
+    return [_number(by_name.get(column)) for column in COLUMNS]
+
+
+def _number(found: Score | None) -> str:
+    if found is None or found.value is None:
+        return "–"
+    return f"{found.value:.3g}" + ("" if found.spread is None else f" ± {found.spread:.1g}")

@@ -8,6 +8,7 @@ end; whoever starts the same cell again goes on from it and ends with the same w
 
 import json
 import math
+import re
 import resource
 import shutil
 import sys
@@ -18,6 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from safetensors.torch import load_file, save_file
@@ -29,14 +31,16 @@ from datasets.files import replacing
 from datasets.progress import progress
 from harness.batches import batch_indices, make_batch, steps_per_epoch
 from harness.config import Training, check, load, model_config
-from harness.contract import Batch, Diverged, Model, Optimisation, Shape
+from harness.contract import Diverged, Model, Optimisation, Shape
 from harness.grid import code_hash, digest
-from harness.records import Status, write_json, write_text
+from harness.records import Status, circumstances, write_json, write_text
+
+BATCH = 128  # series that are validated, or sampled, at once
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a training ended, and its cost; the content of ``train.json``."""
+    """How a training ended, its cost and circumstances; the content of ``train.json``."""
 
     status: Status
     reason: str | None
@@ -46,6 +50,7 @@ class Outcome:
     parameters: int
     config_hash: str
     code_hash: str
+    circumstances: dict[str, Any]  # `records.circumstances` of the training
 
 
 class _TimeLimit(Exception):
@@ -55,7 +60,8 @@ class _TimeLimit(Exception):
 def build(spec: dict[str, Any], dataset: Dataset, device: torch.device) -> Model:
     """Build the model of a resolved training spec (`harness.grid.training_spec`).
 
-    Initial weights come from torch's global stream, seeded inside a fork: nothing leaks out.
+    Initial weights come from torch's global stream on the CPU, seeded inside a fork: nothing leaks
+    out.
 
     Raises
     ------
@@ -65,7 +71,7 @@ def build(spec: dict[str, Any], dataset: Dataset, device: torch.device) -> Model
     model_class = load(spec["class"])
     config = model_config(model_class, spec["config"], f"config/models/{spec['model']}.yaml")
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(spec["seed"])
+        torch.default_generator.manual_seed(spec["seed"])
         model = model_class(config, Shape(length=dataset.x.shape[1], channels=dataset.x.shape[2]))
     return model.to(device)
 
@@ -94,14 +100,15 @@ def train(spec: dict[str, Any], dataset: Dataset, directory: Path, device: torch
     run = _Run(spec, dataset, directory / "ckpt" / "checkpoint.pt", device)
     status, reason = "done", None
     try:
-        run.steps()
+        with naming_lack_of_memory():
+            run.steps()
     except Diverged as error:
         status, reason = "diverged", f"step {run.step}: {error}"
     except _TimeLimit:
         limit = f"{run.settings.time_limit:g} min"
         status, reason = "timeout", f"stopped after {limit} at step {run.step}"
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        status, reason = "oom", f"step {run.step}: {str(error).splitlines()[0]}"
+    except OutOfMemory as error:
+        status, reason = "oom", f"step {run.step}: {error}"
     outcome = Outcome(
         status=status,
         reason=reason,
@@ -111,6 +118,7 @@ def train(spec: dict[str, Any], dataset: Dataset, directory: Path, device: torch
         parameters=sum(p.numel() for p in run.model.parameters()),
         config_hash=digest(spec),
         code_hash=spec_code_hash(spec),
+        circumstances=circumstances(device),
     )
     state = {name: value.contiguous() for name, value in run.scored().state_dict().items()}
     with replacing(directory / "weights.safetensors") as part:
@@ -119,6 +127,25 @@ def train(spec: dict[str, Any], dataset: Dataset, directory: Path, device: torch
     write_json(directory / "train.json", asdict(outcome))
     shutil.rmtree(run.checkpoint.parent, ignore_errors=True)
     return outcome
+
+
+class OutOfMemory(Exception):
+    """The device or the machine has too little memory; the message is the allocator's."""
+
+
+@contextmanager
+def naming_lack_of_memory() -> Iterator[None]:
+    """Turn the many ways in which allocations fail into `OutOfMemory`."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        # torch.OutOfMemoryError is a RuntimeError; the CPU's allocator and the libraries of CUDA
+        # raise plain ones.
+        text = str(error).partition("\n")[0] or type(error).__name__
+        kinds = (MemoryError, torch.OutOfMemoryError)
+        if isinstance(error, kinds) or re.search("can't allocate memory|ALLOC_FAILED", str(error)):
+            raise OutOfMemory(text) from error
+        raise
 
 
 def peak_memory(device: torch.device) -> int:
@@ -152,7 +179,6 @@ class _Run:
         self.history: list[dict[str, float]] = []
         self.window: list[dict[str, float]] = []  # logs since the last row of the history
         self.epoch_losses: list[float] = []
-        self.validation = make_batch(dataset, dataset.validation).to(device)
         self._before = 0.0  # seconds spent by earlier processes on this cell
         self._start = time.monotonic()
         self._resume()
@@ -226,32 +252,31 @@ class _Run:
         for name, optimisation in self.optimisers.items():
             key = "lr" if name == "main" else f"{name}/lr"
             row[key] = optimisation.optimiser.param_groups[0]["lr"]
-        row |= self._validate(self.validation)
+        row |= self._validate()
         self.history.append(row)
         self.window.clear()
 
-    def _validate(self, batch: Batch) -> dict[str, float]:
+    @torch.no_grad()
+    def _validate(self) -> dict[str, float]:
         """Loss on the validation series, always with the same noise; watched, never selected on."""
         if type(self.model).loss is Model.loss:
             return {}
         self.model.eval()
-        with torch.no_grad():
-            generator = torch.Generator(self.device).manual_seed(0)
-            value = self.model.loss(batch, self.step, generator).value.item()
+        generator = torch.Generator(self.device).manual_seed(0)
+        indices, total = self.dataset.validation, 0.0
+        for part in np.split(indices, range(BATCH, len(indices), BATCH)):
+            batch = make_batch(self.dataset, part).to(self.device)
+            total += len(part) * self.model.loss(batch, self.step, generator).value.item()
+        value = total / len(indices)
         return {"validation_loss": value} if math.isfinite(value) else {}
 
     # -- checkpoints -----------------------------------------------------------------------------
 
     def _key(self) -> str:
         """What a checkpoint must agree with to be continued."""
-        return digest(
-            [
-                self.spec,
-                spec_code_hash(self.spec),
-                self.dataset.data_digest,
-                self.dataset.split_digest,
-            ]
-        )
+        data = [self.dataset.data_digest, self.dataset.split_digest]
+        device = self.device.type  # states of generators differ
+        return digest([self.spec, spec_code_hash(self.spec), *data, device])
 
     def save(self) -> None:
         """Write the checkpoint, whole or not at all."""
@@ -278,7 +303,7 @@ class _Run:
     def _resume(self) -> None:
         if not self.checkpoint.exists():
             return
-        state = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
+        state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
         if state["key"] != self._key():
             print(
                 f"{self.checkpoint}: made with another configuration, code or data; not used,"
@@ -293,7 +318,7 @@ class _Run:
             optimisation.optimiser.load_state_dict(state["optimisers"][name])
             if optimisation.schedule is not None:
                 optimisation.schedule.load_state_dict(state["schedules"][name])
-        self.generator.set_state(state["generator"].cpu())
+        self.generator.set_state(state["generator"])
         self.step = state["step"]
         self.history, self.window = state["history"], state["window"]
         self.epoch_losses = state["epoch_losses"]

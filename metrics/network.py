@@ -79,7 +79,7 @@ class Trunk(nn.Module):
 def seeded(build: Callable[[], M], seed: int) -> M:
     """Build a module whose initial weights depend on `seed` alone."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         return build()
 
 

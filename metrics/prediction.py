@@ -112,8 +112,8 @@ def predict(
     return PredictionFit(*literal_and_mean(losses), n_test=len(real))
 
 
-def persistence(real: Float[np.ndarray, "N L D"]) -> float:
-    """Return the mean squared error of x_{t+1} = x_t over the last 10 positions.
+def persistence(real: Float[np.ndarray, "N L D"]) -> PredictionFit:
+    """Score the prediction x_{t+1} = x_t of the last 10 positions.
 
     Parameters
     ----------
@@ -127,7 +127,8 @@ def persistence(real: Float[np.ndarray, "N L D"]) -> float:
     """
     check_series(real=real)
     _check_length(real)
-    return float(np.square(np.diff(real[:, -HORIZON - 1 :], axis=1)).mean())
+    errors = np.square(np.diff(real[:, -HORIZON - 1 :], axis=1)).mean((1, 2))
+    return PredictionFit(*literal_and_mean(torch.from_numpy(errors)), n_test=len(real))
 
 
 def _check_length(real: np.ndarray) -> None:

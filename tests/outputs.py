@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from datasets import base
 from harness import records, summary
 from harness.records import Record, Score
 
@@ -147,6 +148,30 @@ def write_cells(folder: Path, cells: list[Record]) -> Path:
                 where / "history.jsonl", "".join(json.dumps(r) + "\n" for r in lines)
             )
     return folder
+
+
+def prepare(folder: Path, cells: list[Record]) -> list[Record]:
+    """Write prepared data for the cells and return the cells with the digests of these data."""
+    digests = {}
+    for cell in {cell.dataset: cell for cell in cells}.values():
+        x = np.random.default_rng(0).standard_normal((30, cell.length, 1)).astype(np.float32)
+        dataset = base.build(
+            name=cell.dataset,
+            title=cell.title,
+            x=x,
+            t=base.regular_times(*x.shape[:2]),
+            mask=np.ones(x.shape, bool),
+            split_options={"seed": 0, "fractions": (0.7, 0.1, 0.2)},
+            normalisation="none",
+            unit="metre",
+            options={},
+        )
+        dataset.save(folder / f"{cell.dataset}.npz")
+        digests[cell.dataset] = {
+            "data_digest": dataset.data_digest,
+            "split_digest": dataset.split_digest,
+        }
+    return [cell.model_copy(update=digests[cell.dataset]) for cell in cells]
 
 
 def _series(cell: Record) -> tuple[np.ndarray, np.ndarray]:

@@ -97,4 +97,4 @@ def test_classification(series, control):
 
 @pytest.mark.parametrize(("name", "mse"), {"fred": 0.0125, "nn5": 1.59, "solar": 0.82}.items())
 def test_persistence_on_all_series(series, name, mse):
-    assert persistence(series[name]) == pytest.approx(mse, rel=0.05)
+    assert persistence(series[name]).mse == pytest.approx(mse, rel=0.05)

@@ -195,10 +195,12 @@ def test_sigmoid_keeps_predictions_in_the_unit_interval():
 
 def test_persistence():
     steps = np.arange(30.0).reshape(1, -1, 1)
-    assert persistence(steps) == 1
+    assert persistence(steps).mse == 1
     late = np.where(steps < 20, 100 * steps, 0.0)  # the last 10 differences begin at step 19
-    assert persistence(late) == 1900**2 / 10
-    assert persistence(np.where(steps < 19, 100 * steps, 0.0)) == 0
+    assert persistence(late).mse == 1900**2 / 10
+    assert persistence(np.where(steps < 19, 100 * steps, 0.0)).mse == 0
+    many = persistence(np.repeat(steps, 300, axis=0))  # three batches of 128 at the most
+    assert (many.literal, many.mse, many.n_test) == (3, 1, 300)
 
 
 @pytest.mark.parametrize("score", [lambda x: predict(x, x, seed=0), persistence])

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import torch
 from rich.console import Console
 
+from datasets.files import replacing
 from datasets.synthetic import load as sines
 from harness import controls, grid, records
 from harness.cli import main
@@ -61,6 +63,13 @@ def broken(kind: str, folder: Path) -> Path:
     elif kind == "two arrays":
         path = folder / "mine.npz"
         np.savez(path, a=good, b=good)
+    elif kind == "damaged":
+        path = folder / "mine.npz"
+        path.write_bytes(b"PK\x03\x04 and then nothing")
+    elif kind == "few":
+        np.save(path, good[:2])
+    elif kind == "huge":
+        np.save(path, good + 1e39)
     elif kind == "empty":
         path = folder / "mine.csv"
         path.write_text("")
@@ -75,7 +84,10 @@ def broken(kind: str, folder: Path) -> Path:
     [
         ("length", "expected samples of shape (n, 20, 2), found (5, 19, 2)"),
         ("channels", "expected samples of shape (n, 20, 2), found (5, 20)"),
-        ("nan", "expected finite values, found NaN or infinity in sample 3"),
+        ("nan", "expected finite values in single precision, found NaN or infinity in sample 3"),
+        ("huge", "expected finite values in single precision, found NaN or infinity in sample 0"),
+        ("few", "expected at least 3 samples, found 2"),
+        ("damaged", "not readable"),
         ("text", "expected real numbers, found <U1"),
         ("pickle", "not readable"),
         ("garbage", "not readable"),
@@ -100,6 +112,23 @@ def test_a_table_beside_the_controls(footing: Footing) -> None:
     rows = [line.split("│")[1].strip() for line in text.splitlines() if line.startswith("│")]
     assert rows == ["mine.npz", *controls.CONTROLS]
     assert "The benchmark scores 8 samples here" in text
+
+
+def test_samples_that_overflow_the_evaluator_get_one_line(footing: Footing) -> None:
+    with pytest.raises(UserError, match=r"mine\.npz: fake: expected values on which"):
+        compare(footing, footing.test * np.float32(1e37), "mine.npz", Console(quiet=True))
+
+
+def test_own_scores_are_shown_where_there_are_some(footing: Footing) -> None:
+    description = footing.description.model_copy(update={"own_scores": f"{__name__}:own"})
+    console = Console(record=True, width=200)
+    compare(replace(footing, description=description), footing.test, "mine.npz", console)
+    text = console.export_text()
+    assert "own scores" in text and "distance" in text
+
+
+def own(real: np.ndarray, fake: np.ndarray) -> dict[str, float]:
+    return {"distance": float(np.abs(real.mean() - fake.mean()))}
 
 
 def test_a_mistake_on_the_command_line_is_one_line_without_traceback(tmp_path: Path) -> None:
@@ -178,6 +207,12 @@ def test_records_are_whole_strict_and_without_nan(footing: Footing, tmp_path: Pa
     path.write_text(path.read_text().replace('"seed"', '"sead"'))
     with pytest.raises(UserError, match="not a record: "):
         records.read(path)
+
+
+def test_what_a_killed_writer_leaves_is_no_record(tmp_path: Path) -> None:
+    with replacing(tmp_path / "cell" / "record.json") as part:
+        part.write_text("{")
+        assert records.find(tmp_path) == []
 
 
 REFERENCE = sorted((grid.ROOT / "results" / "reference").rglob("record.json"))

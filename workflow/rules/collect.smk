@@ -1,5 +1,5 @@
 # All of these read the records and what lies beside them, so they can be made again at any time:
-# `make tables RECORDS=results/paper` does it for an unfinished grid.
+# `python -m harness tables --records results/paper --out ...` does it for an unfinished grid.
 
 
 rule tables:

@@ -45,12 +45,15 @@ def read_grid():
     check("config", "configuration", config)
     cells = grid.cells(config)
     try:
+        grid.check_dataset_names(config, "configuration")
         for name in {*grid.available("datasets"), *(cell.dataset for cell in cells)}:
             spec = grid.dataset_spec(config, name)
             check("dataset", f"config/datasets/{name}.yaml", spec)
             code(spec["loader"], spec.get("shard"), spec.get("own_scores"))
         for name in {cell.model for cell in cells if not cell.control}:
-            check("model", f"config/models/{name}.yaml", grid.describe("models", name))
+            where, file = f"config/models/{name}.yaml", grid.describe("models", name)
+            check("model", where, file)
+            grid.check_dataset_names(file, where)
         for cell in cells:
             if not cell.control:
                 code(grid.training_spec(config, cell)["class"])

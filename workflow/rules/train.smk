@@ -68,8 +68,6 @@ use rule evaluate as control with:
         code=lambda wildcards: code(*scoring(wildcards)),
     wildcard_constraints:
         model=rf"(?!(?:{MODELS})/)\w+",  # any row that is not a model's
-    resources:
-        gpu=0,
     params:
         spec=as_json(control_spec),
         dataset=as_json(dataset_spec),
