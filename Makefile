@@ -7,6 +7,7 @@ PORT ?= 5000
 BIN := .venv/bin
 READY := .venv/ready
 DATABASE := results/mlflow/mlflow.db
+MODELS := $(sort $(basename $(notdir $(wildcard config/models/*.yaml))))
 
 export DO_NOT_TRACK := true
 export MLFLOW_DISABLE_TELEMETRY := true
@@ -20,7 +21,7 @@ help:
 	@echo "make check-model MODEL=ls4  does a model keep the contract?"
 	@echo "make ui                     compare runs in the browser (PORT=$(PORT))"
 	@echo "make data                   download all data sets"
-	@echo "make reference              train and score the reference results; hours"
+	@echo "make reference              train and score the reference results; about 1.5 hours on 2 cores"
 	@echo "make tables                 tables and figures from the reference records, also in README.md"
 	@echo "make schemas                write workflow/schemas/ after a change of harness/config.py"
 	@echo "make lint                   format, style and types"
@@ -45,22 +46,26 @@ test: $(READY)
 	$(BIN)/python -m pytest -q
 
 check-model: $(READY)
-	@test -n "$(MODEL)" || { echo "error: expected MODEL=name, a file of config/models/"; exit 1; }
+	@test -f "config/models/$(MODEL).yaml" || { echo "error: unknown model '$(MODEL)': expected" \
+	    "MODEL=name with a file in config/models/: $(MODELS)"; exit 1; }
 	MODEL="$(MODEL)" $(BIN)/python -m pytest -q tests/test_contract.py
 
-ui: $(READY) $(DATABASE)
+# The workflow imports what it runs; the reference results come with the repository.
+ui: $(READY)
+	@if find results/reference -name record.json 2>/dev/null | grep -q .; then \
+	    $(BIN)/python -m harness track --records results/reference \
+	    $(addprefix --tables ,$(wildcard results/reference/tables)) \
+	    $(addprefix --figures ,$(wildcard results/reference/figures)); fi
+	@test -e $(DATABASE) || { echo "error: no runs yet; try: make demo"; exit 1; }
 	@echo "http://127.0.0.1:$(PORT)  (Ctrl-C ends it)"
-	$(BIN)/mlflow server --host 127.0.0.1 --port $(PORT) \
+	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow server --host 127.0.0.1 --port $(PORT) \
 	    --backend-store-uri sqlite:///$(DATABASE) --artifacts-destination results/mlflow/artifacts
-
-# Where nothing was run yet, there are the reference results to look at.
-$(DATABASE): | $(READY)
-	$(BIN)/python -m harness track --records results/reference
 
 data: $(READY)
 	$(BIN)/python -m harness data
 
 reference: $(READY)
+	mkdir -p results/reference
 	$(BIN)/snakemake --cores $(CORES) --configfile config/cpu.yaml
 	cd results && find cpu -name record.json -o -name history.jsonl -o -name summary.npz \
 	    | tar -cf - -T - | tar -xf - -C reference

@@ -79,8 +79,8 @@ class Training(_Strict):
 class TrainingChanges(Training):
     """What one data set changes of a budget's training; what is not given stays."""
 
-    steps: int | None = Field(None, ge=1)  # type: ignore[assignment]
-    batch_size: int | None = Field(None, ge=1)  # type: ignore[assignment]
+    steps: int | None = Field(None, ge=1)
+    batch_size: int | None = Field(None, ge=1)
 
 
 class BudgetTraining(Training):

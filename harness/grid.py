@@ -81,11 +81,12 @@ def available(kind: str) -> list[str]:
     return sorted(p.stem for p in (ROOT / "config" / kind).glob("*.yaml"))
 
 
-def _known(kind: str, name: str) -> None:
+def _known(kind: str, name: str, where: str = "") -> None:
     known = available(kind)
     if name not in known:
         raise UserError(
-            f"unknown {kind[:-1]} {name!r}: expected one of {', '.join(known)} (config/{kind}/)"
+            f"{where}unknown {kind[:-1]} {name!r}:"
+            f" expected one of {', '.join(known)} (config/{kind}/)"
         )
 
 
@@ -109,10 +110,7 @@ def check_dataset_names(content: Mapping[str, Any], where: str) -> None:
         sections[f"training.{budget}.datasets"] = training.get("datasets", {})
     for section, changes in sections.items():
         for name in changes:
-            try:
-                _known("datasets", name)
-            except UserError as error:
-                raise UserError(f"{where}: {section}: {error}") from None
+            _known("datasets", name, f"{where}: {section}: ")
 
 
 def cells(config: Mapping[str, Any]) -> list[Cell]:

@@ -1,4 +1,5 @@
-"""Import records into MLflow. Files are the truth; the database can be deleted and made again.
+"""Import records into MLflow. Files are the truth; the database can be deleted and made again, and
+one from a folder that was moved or copied is, since MLflow keeps absolute paths.
 
 One experiment for each table of the paper; a parent run for each (budget, data set, model) with
 means over seeds; a child run for each seed; a run with the tables and figures. The only module that
@@ -13,7 +14,10 @@ import json
 import math
 import os
 import re
+import sqlite3
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from datetime import datetime
 from itertools import groupby
 from pathlib import Path
@@ -65,19 +69,22 @@ def track(records_dir: Path, uri: str, artifacts: Path, extra: list[Path]) -> No
     Raises
     ------
     UserError
-        If there is no record, two have the same identity, or a database was moved: it holds
-        absolute paths.
+        If there is no record, two have the same identity, or no server answers.
     """
     cells = summary.find(records_dir)
     if not cells:
         raise UserError(f"{records_dir}: no record.json below this folder")
+    location = None
+    if uri.startswith(SQLITE):
+        location = artifacts.resolve().as_uri()
+        _set_aside_if_moved(Path(uri.removeprefix(SQLITE)), location)
     client = _client(uri)
     files = {_cell_id(cell.record): cell for cell in cells}
     compared = comparison.sections([cell.record for cell in cells])
     with progress() as bar:
         task = bar.add_task("MLflow", total=len(cells))
         for name, group in groupby(compared, lambda s: s.head.task):
-            runs = _Runs(client, _experiment(client, uri, artifacts, name))
+            runs = _Runs(client, _experiment(client, uri, name, location))
             records = [r for section in group for row in section.rows for r in row.records]
             rows: dict[str, list[CellFiles]] = {}
             for record in records:
@@ -105,23 +112,42 @@ def _client(uri: str) -> "MlflowClient":
     return MlflowClient(uri)
 
 
-def _experiment(client: "MlflowClient", uri: str, artifacts: Path, task: str) -> str:
+def _set_aside_if_moved(database: Path, location: str) -> None:
+    """Rename a database whose runs have their files elsewhere than in `location`."""
+    if not database.exists():
+        return
+    # not with MLflow, which would keep the file open
+    with closing(sqlite3.connect(database)) as connection:
+        try:
+            found = dict(connection.execute("SELECT name, artifact_location FROM experiments"))
+        except sqlite3.OperationalError:  # no such table: its making was interrupted
+            return
+    if all(found.get(_name(task), location) == location for task in comparison.TABLES):
+        return
+    aside = database.with_name(f"{database.name}.moved")
+    database.replace(aside)
+    print(
+        f"{database}: its folder was moved or copied; set aside as {aside.name} and made again; "
+        "for runs of other folders: python -m harness track --records FOLDER",
+        file=sys.stderr,
+    )
+
+
+def _name(task: str) -> str:
+    return f"{comparison.TABLES[task].replace('table', 'Table ')}: {task}"
+
+
+def _experiment(client: "MlflowClient", uri: str, task: str, location: str | None) -> str:
     """Find or make the experiment of a task's table and return its id."""
     from mlflow.exceptions import MlflowException
 
-    name = f"{comparison.TABLES[task].replace('table', 'Table ')}: {task}"
-    location = artifacts.resolve().as_uri() if uri.startswith(SQLITE) else None
+    name = _name(task)
     try:
         found = client.get_experiment_by_name(name)
     except MlflowException as error:
         raise UserError(f"{uri}: no MLflow there: {str(error).splitlines()[0]}") from None
     if found is None:
         return client.create_experiment(name, location)
-    if location is not None and found.artifact_location != location:
-        raise UserError(
-            f"{uri}: expected the files of its runs in {location}, found {found.artifact_location};"
-            " delete the database and track again"
-        )
     if found.lifecycle_stage == "deleted":
         client.restore_experiment(found.experiment_id)
     return found.experiment_id

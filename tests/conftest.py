@@ -7,13 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from harness.grid import ROOT
-
 MONASH = (
     "fred_md_dataset.tsf",
     "nn5_daily_dataset_without_missing_values.tsf",
     "solar_weekly_dataset.tsf",
 )
+DATA = Path(__file__).parents[1] / "data"
 
 
 @pytest.fixture(autouse=True)
@@ -45,7 +44,7 @@ def double() -> object:
 @pytest.fixture(scope="session")
 def mirror() -> Path:
     """Folder of real source files: the one that LS4_MIRROR names, or what was downloaded."""
-    for folder in (os.environ.get("LS4_MIRROR"), ROOT / "data"):
+    for folder in (os.environ.get("LS4_MIRROR"), DATA):
         # All that tests read: a data folder may hold one set only.
         if folder and all((Path(folder) / "monash" / file).is_file() for file in MONASH):
             return Path(folder)

@@ -4,6 +4,7 @@ Tiny data, the model's `tiny` sizes. Each assertion says what a model that fails
 """
 
 import dataclasses
+import os
 from pathlib import Path
 
 import pytest
@@ -21,8 +22,12 @@ from harness.errors import UserError
 from harness.trainer import build
 
 LENGTH = 20
-FILES = {name: grid.describe("models", name) for name in grid.available("models")}
-CLASSES: dict[str, type[Model]] = {name: load_class(file["class"]) for name, file in FILES.items()}
+NAMES = [os.environ["MODEL"]] if os.environ.get("MODEL") else grid.available("models")
+try:
+    FILES = {name: grid.describe("models", name) for name in NAMES}
+    CLASSES: dict[str, type[Model]] = {n: load_class(file["class"]) for n, file in FILES.items()}
+except UserError as mistake:
+    raise pytest.Collector.CollectError(f"error: {mistake}") from None  # shown without traceback
 
 every_model = pytest.mark.parametrize("name", FILES)
 
@@ -70,7 +75,9 @@ def no_noise(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @every_model
 def test_file_and_configuration(name: str) -> None:
-    file = check(ModelFile, FILES[name], f"config/models/{name}.yaml")
+    where = f"config/models/{name}.yaml"
+    file = check(ModelFile, FILES[name], where)
+    grid.check_dataset_names(FILES[name], where)
     model_class = CLASSES[name]
     assert issubclass(model_class, Model), "derive the class from harness.contract.Model"
     assert model_class.tasks, "declare the tasks"

@@ -97,6 +97,34 @@ def test_unknown_names_list_the_known_ones() -> None:
         grid.training_spec(config, grid.Cell("generation", "fred_md", "ls4", 0, False))
 
 
+def test_changes_of_unknown_data_sets_are_refused() -> None:
+    file = grid.describe("models", "ls4")
+    grid.check_dataset_names(file, "here")
+    for change, where in (
+        ({"datasets": {"flme": {}}}, "datasets"),
+        ({"training": {"cpu": {"datasets": {"flme": {}}}}}, r"training\.cpu\.datasets"),
+    ):
+        message = f"^here: {where}: unknown dataset 'flme': expected one of flame, fred_md"
+        with pytest.raises(UserError, match=message):
+            grid.check_dataset_names(grid.merge(file, change), "here")
+
+
+def test_a_data_set_changes_known_keys_of_the_training_only() -> None:
+    def with_changes(changes: dict) -> dict:
+        training = {"smoke": {"steps": 1, "batch_size": 1, "datasets": {"flame": changes}}}
+        return {"class": "a:B", "training": training}
+
+    check(ModelFile, with_changes({}), "here")
+    check(ModelFile, with_changes({"time_limit": 3}), "here")
+    for changes, message in (
+        ({"stps": 1}, "stps: Extra inputs are not permitted, found 1"),
+        ({"steps": 0}, "steps: Input should be greater than or equal to 1, found 0"),
+    ):
+        with pytest.raises(UserError) as caught:
+            check(ModelFile, with_changes(changes), "here")
+        assert str(caught.value) == f"here: training.smoke.datasets.flame.{message}"
+
+
 @pytest.mark.parametrize(
     "content, message", [("a: [", "not YAML"), ("- 1", "expected a mapping, found list")]
 )

@@ -1,5 +1,6 @@
 """Import of synthetic cells into MLflow, into a database and through a server's client."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,11 @@ class Imported:
         self.cells = folder / "cells"
         self.uri = f"sqlite:///{folder}/mlflow/mlflow.db"
         self.extra = folder / "tables"
-        self.extra.mkdir()
+        self.extra.mkdir(exist_ok=True)
         (self.extra / "table1.md").write_text("a table")
 
-    def track(self, artifacts: str = "artifacts") -> None:
-        tracking.track(self.cells, self.uri, self.folder / artifacts, [self.extra])
+    def track(self) -> None:
+        tracking.track(self.cells, self.uri, self.folder / "mlflow/artifacts", [self.extra])
 
     def runs(self, filter_string: str = "") -> dict[str, Any]:
         """Active runs by cell id."""
@@ -131,9 +132,25 @@ def test_an_interrupted_import_is_done_again(
     assert len(runs) == 3 + 7 + 1
 
 
-def test_a_moved_database_is_refused(imported: Imported) -> None:
-    with pytest.raises(UserError, match="delete the database"):
-        imported.track("elsewhere")
+def test_the_database_of_a_copied_folder_is_set_aside_and_made_again(
+    imported: Imported, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(imported.folder, tmp_path / "copy")
+    copy = Imported(tmp_path / "copy")
+    database = copy.folder / "mlflow/mlflow.db"
+    original = database.read_bytes()
+    aside = database.with_name("mlflow.db.moved")
+    aside.write_text("of an earlier copy")
+    copy.track()
+    assert aside.read_bytes() == original
+    (line,) = [x for x in capsys.readouterr().err.splitlines() if x.startswith(str(database))]
+    assert "set aside as mlflow.db.moved" in line
+    for cell_id, run in copy.runs().items():
+        assert run.info.artifact_uri.startswith(copy.folder.as_uri())
+        assert cell_id in imported.runs()
+    copy.track()
+    assert aside.read_bytes() == original
+    assert "set aside" not in capsys.readouterr().err
 
 
 def test_a_server_that_is_not_there_is_told_in_one_line(imported: Imported) -> None:

@@ -138,6 +138,7 @@ def test_configurations_that_change_a_data_set_keep_it_apart() -> None:
         ({"budgte": "cpu"}, "'budgte' was unexpected"),
         ({"budget": "huge"}, "'huge' is not one of ['smoke', 'cpu', 'paper']"),
         ({"datasets": {"flame": {"n": 3}}}, "$.datasets.flame: Additional properties"),
+        ({"datasets": {"flme": {}}}, "configuration: datasets: unknown dataset 'flme': expected"),
         ({"grid": [MICRO["grid"][0] | {"controls": ["zero"]}]}, "'zero' is not one of"),
         ({"grid": [MICRO["grid"][0] | {"models": ["ls5"]}]}, "unknown model 'ls5': expected one"),
         ({"grid": [MICRO["grid"][0] | {"datasets": ["sun"]}]}, "unknown dataset 'sun': expected"),
@@ -154,13 +155,32 @@ def test_mistakes_in_the_configuration(
     assert "Job stats" not in done.stdout
 
 
-def test_class_that_is_not_there(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"class": "baselines.ls5:LS5"}, "no module baselines.ls5: expected baselines/ls5.py"),
+        (
+            {"datasets": {"flme": {"sigma": 1}}},
+            "config/models/ls4.yaml: datasets: unknown dataset 'flme': expected one of",
+        ),
+        (
+            {"training": {"cpu": {"datasets": {"flme": {"steps": 1}}}}},
+            "config/models/ls4.yaml: training.cpu.datasets: unknown dataset 'flme': expected",
+        ),
+        (
+            {"training": {"cpu": {"datasets": {"flame": {"stps": 1}}}}},
+            "config/models/ls4.yaml: $.training.cpu.datasets.flame: Additional properties",
+        ),
+    ],
+    ids=["class", "data set", "data set of a budget", "key of a budget's data set"],
+)
+def test_mistakes_in_a_model_file(tmp_path: Path, changes: dict, message: str) -> None:
     checkout = copy(tmp_path / "benchmark")
     file = checkout / "config" / "models" / "ls4.yaml"
-    write_yaml(file, grid.read_yaml(file) | {"class": "baselines.ls5:LS5"})
+    write_yaml(file, grid.merge(grid.read_yaml(file), changes))
     done = run("snakemake", "-n", cwd=checkout)
     assert done.returncode != 0
-    assert "no module baselines.ls5: expected baselines/ls5.py" in done.stdout
+    assert message in done.stdout
 
 
 @pytest.mark.parametrize("kind", ["models", "datasets"])
