@@ -141,7 +141,7 @@ def test_starts_are_log_uniform_in_range_and_their_own_for_each_seed_and_p(monke
 
 
 @pytest.mark.parametrize(
-    "options", [{"p": 2}, {"n": 0}, {"x0_range": [0, 0.2]}, {"x0_range": [0.2, 1.5]}]
+    "options", [{"p": 2}, {"n": 0}, {"x0_range": [0.0, 0.2]}, {"x0_range": [0.2, 1.5]}]
 )
 def test_options_without_meaning_are_refused(options):
     with pytest.raises(DataError, match="FLAME: expected p >= 3, n >= 1 and 0 < x0_range < 1"):

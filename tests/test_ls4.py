@@ -230,11 +230,12 @@ def test_overfits_eight_sines() -> None:
     t = torch.linspace(0, 1, length)
     phase = torch.linspace(0, 2 * math.pi, 9)[:8, None]
     batch = batch_of(torch.sin(2 * math.pi * 2 * t + phase)[..., None])
-    model = LS4(
-        LS4Config(latent=2, width=32, state=16, n_pairs=1, sigma=0.03, lr=5e-3), Shape(length, 1)
-    )
+    config = LS4Config(latent=2, width=64, state=16, n_pairs=1, pool=(), sigma=0.02, lr=5e-3)
+    model = LS4(config, Shape(length, 1))
     optimiser = model.optimisers()["main"].optimiser
     for step in range(300):
+        for group in optimiser.param_groups:
+            group["lr"] = config.lr * (1 - step / 300)
         optimiser.zero_grad()
         model.loss(batch, step, seeded(step)).value.backward()
         optimiser.step()
