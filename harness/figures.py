@@ -35,7 +35,7 @@ DATA, CONTROL = "black", "#777777"
 EXAMPLES = summary.EXAMPLES
 BINS = 50
 CAPTIONS = "captions.json"
-UNITS = {"marginal": "1/unit", "classification": "nats", "prediction": "unit²"}  # unit of the data
+UNITS = {"marginal": "share", "classification": "nats", "prediction": "unit²"}  # of the data
 
 
 def write(records_dir: Path, data_dir: Path, out: Path) -> list[Path]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from harness import records, tables
 from harness.grid import ROOT
 from tests.test_workflow import copy, run
 
@@ -18,6 +19,11 @@ def test_relative_links_exist(page: Path) -> None:
     links = re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8"))
     files = [link.partition("#")[0] for link in links if "://" not in link]
     assert [file for file in files if not (page.parent / file).exists()] == []
+
+
+def test_readme_shows_the_reference_records() -> None:
+    section = tables.readme_section(records.find(ROOT / "results" / "reference"))
+    assert section in (ROOT / "README.md").read_text(encoding="utf-8"), "run make tables"
 
 
 @pytest.mark.slow
