@@ -16,7 +16,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 .PHONY: help demo test check-model ui data reference tables schemas lint
 
 help:
-	@echo "make demo                   small run of everything, without a download; about 5 minutes"
+	@echo "make demo                   small run of everything, without a download; 3 to 6 minutes"
 	@echo "make test                   all tests"
 	@echo "make check-model MODEL=ls4  does a model keep the contract?"
 	@echo "make ui                     compare runs in the browser (PORT=$(PORT))"
