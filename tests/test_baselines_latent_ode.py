@@ -99,7 +99,9 @@ def test_a_row_without_values_and_gap_changes_nothing() -> None:
     x[0, 3], mask[0, 3], gap[0, 3] = 0, 0, 0
     rest = [0, 1, 2, 4]
     with_row = torch.cat(model.ode_rnn(x, mask, gap))
-    assert torch.equal(with_row, torch.cat(model.ode_rnn(x[:, rest], mask[:, rest], gap[:, rest])))
+    without = torch.cat(model.ode_rnn(x[:, rest], mask[:, rest], gap[:, rest]))
+    # not bit for bit: another number of rows may be multiplied in another order
+    torch.testing.assert_close(with_row, without, rtol=0, atol=1e-6)
 
 
 def test_euler_steps() -> None:
