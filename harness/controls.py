@@ -9,6 +9,8 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Float
 
+from harness.errors import UserError
+
 Train = Float[np.ndarray, "N L D"]
 Series = Float[np.ndarray, "n L D"]
 
@@ -18,9 +20,14 @@ def noise_floor(train: Train, n: int, rng: np.random.Generator) -> Series:
 
     Raises
     ------
-    ValueError
+    UserError
         If there are fewer than `n` training series.
     """
+    if len(train) < n:
+        raise UserError(
+            f"noise_floor: expected at least {n} training series, as many as test series, found"
+            f" {len(train)}; see split.fractions of the data set"
+        )
     return train[rng.choice(len(train), n, replace=False)]
 
 

@@ -32,6 +32,7 @@ from datasets.progress import progress
 from harness.batches import batch_indices, make_batch, steps_per_epoch
 from harness.config import Training, check, load, model_config
 from harness.contract import Diverged, Model, Optimisation, Shape
+from harness.errors import UserError
 from harness.grid import code_hash, digest
 from harness.records import Status, circumstances, write_json, write_text
 
@@ -66,13 +67,18 @@ def build(spec: dict[str, Any], dataset: Dataset, device: torch.device) -> Model
     Raises
     ------
     UserError
-        If the class or its configuration is wrong.
+        If the class or its configuration is wrong, or does not suit the data.
     """
+    where = f"config/models/{spec['model']}.yaml"
     model_class = load(spec["class"])
-    config = model_config(model_class, spec["config"], f"config/models/{spec['model']}.yaml")
+    config = model_config(model_class, spec["config"], where)
+    shape = Shape(length=dataset.x.shape[1], channels=dataset.x.shape[2])
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(spec["seed"])
-        model = model_class(config, Shape(length=dataset.x.shape[1], channels=dataset.x.shape[2]))
+        try:
+            model = model_class(config, shape)
+        except ValueError as error:  # such as a length that pooling does not divide
+            raise UserError(f"{where}, data set {dataset.name}: {error}") from None
     return model.to(device)
 
 

@@ -22,6 +22,7 @@ from harness import grid, trainer
 from harness.batches import batch_indices, steps_per_epoch
 from harness.config import DatasetFile, Evaluation
 from harness.contract import Batch, Diverged, Loss, Model, Optimisation
+from harness.errors import UserError
 from harness.evaluation import Footing, evaluate
 from harness.grid import ROOT
 from harness.trainer import Outcome, train
@@ -198,6 +199,14 @@ def test_a_bug_is_an_error(dataset: Dataset, tmp_path: Path, monkeypatch) -> Non
     with pytest.raises(RuntimeError, match="a bug"):
         train(spec, dataset, tmp_path, CPU)
     assert not (tmp_path / "train.json").exists()
+
+
+def test_a_configuration_that_does_not_suit_the_data_gets_one_line(dataset, tmp_path) -> None:
+    spec = spec_of()
+    spec["config"] |= {"pool": [7]}
+    with pytest.raises(UserError, match=r"ls4\.yaml, data set sines: .* divisible by 7, found 20"):
+        train(spec, dataset, tmp_path, CPU)
+    assert not list(tmp_path.glob("*.json"))
 
 
 def test_time_limit(dataset: Dataset, tmp_path: Path) -> None:
