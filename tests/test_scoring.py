@@ -189,7 +189,7 @@ def test_controls_do_what_they_say() -> None:
     noise = controls.white_noise(train, 20_000, rng)
     assert np.allclose(noise.std((0, 1)), train.std((0, 1)), rtol=0.02)
     assert abs(np.corrcoef(noise[:, 0, 0], noise[:, 1, 0])[0, 1]) < 0.03
-    with pytest.raises(UserError, match="at least 31 training series, .* found 30"):
+    with pytest.raises(UserError, match=r"at least 31 training series, .* found 30"):
         controls.noise_floor(train, 31, rng)
 
 
