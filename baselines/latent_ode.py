@@ -31,12 +31,11 @@ U, R, N   MLP           gates and new state, one hidden layer of tanh
 P         MLP           to mu and s_0, one hidden layer of tanh
 ========  ============  ===========================================================
 
-Deviations from the released code, beside those in `baselines.rubanova`:
+Deviations from the released code, beside those in `baselines.rubanova` and, for Euler's steps, in
+`baselines.ode_rnn`:
 
 * z_0 is the state at a record's first time in every task. The released code puts it at the first
   time that is to be predicted, so that interpolation and extrapolation need different models.
-* Gaps are divided into the fewest equal Euler steps of at most 1/50. The released rule truncates,
-  so that a step can be three times as long, and begins with a made-up gap of 0.01.
 * The default solver is Runge-Kutta 4 with 50 equal steps, not dopri5 with rtol 1e-3 and atol 1e-4.
   dopri5 controls the error of a whole batch, so a record's path depends on the others in it, and
   nothing bounds its work beforehand. Against dopri5 at rtol 1e-6, on two models trained for 100 and
@@ -54,10 +53,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torchdiffeq import odeint
 
+from baselines.ode_rnn import ODERNNCell
 from baselines.rubanova import InitialStateVAE, init_linear, rows_backwards, tanh_mlp
-from harness.contract import Batch, Diverged, Shape, Task
+from harness.contract import TASKS, Batch, Diverged, Shape, Task
 
-EULER_STEPS = 50  # of the encoder in a time range of 1, as released
 MAX_DOPRI5_STEPS = 100  # between two nodes; trained fields took fewer than 10 in all
 
 
@@ -79,70 +78,32 @@ class LatentODEConfig:
     steps_per_epoch: int = 128  # 6400 records in batches of 50
 
 
-class ODERNN(nn.Module):
-    """Encoder: state (y, s) at t_0 after all rows have been read backwards in time."""
-
-    def __init__(self, channels: int, config: LatentODEConfig):
-        super().__init__()
-        h, units = config.rec_dims, config.gru_units
-        self.g = tanh_mlp(h, *[config.units] * (config.rec_layers + 1), h)
-        # The first layers of U, R and N, split by columns so that what multiplies [x, m] can be
-        # computed for all rows at once, outside the loop over time.
-        self.input_to_urn = nn.Linear(2 * channels, 3 * units)
-        self.state_to_ur = nn.Linear(2 * h, 2 * units, bias=False)
-        self.state_to_n = nn.Linear(2 * h, units, bias=False)
-        self.u_out = nn.Linear(units, h)
-        self.r_out = nn.Linear(units, h)
-        self.n_out = nn.Linear(units, 2 * h)
+class Encoder(ODERNNCell):
+    """State (y, s) at t_0 after all rows have been read backwards in time."""
 
     def forward(
         self, x: Float[Tensor, "B R D"], mask: Float[Tensor, "B R D"], gap: Float[Tensor, "B R"]
     ) -> tuple[Float[Tensor, "B H"], Float[Tensor, "B H"]]:
-        # Everything that does not depend on the state, for all rows at once; time comes first.
-        from_input = self.input_to_urn(torch.cat([x, mask], -1)).transpose(0, 1)  # (R, B, 3 units)
-        units = self.n_out.in_features
-        ur_input, n_input = (a.unbind(0) for a in from_input.split([2 * units, units], -1))
-        unseen = (mask.sum(-1) == 0).to(x.dtype).T[..., None].unbind(0)  # R times (B, 1)
-        euler_steps = self.euler_steps(gap)
-
-        y = s = x.new_zeros(len(x), self.u_out.out_features)
-        for i, steps in enumerate(euler_steps):
+        y, s = self.initial_state(len(x))
+        unseen = (mask.sum(-1, keepdim=True) == 0).to(x.dtype)
+        rows = zip(*(a.unbind(1) for a in (*self.project(x, mask), unseen)), strict=True)
+        for steps, (from_ur, from_n, keep) in zip(self.euler_steps(-gap), rows, strict=True):
             for step in steps:
-                y = y - step * self.g(y)
-            hidden = torch.tanh(ur_input[i] + self.state_to_ur(torch.cat([y, s], -1)))
-            hidden_u, hidden_r = hidden.chunk(2, -1)
-            u, r = torch.sigmoid(self.u_out(hidden_u)), torch.sigmoid(self.r_out(hidden_r))
-            hidden_n = torch.tanh(n_input[i] + self.state_to_n(torch.cat([r * y, r * s], -1)))
-            y_new, s_new = self.n_out(hidden_n).chunk(2, -1)
-            u = torch.maximum(u, unseen[i])  # 1 keeps the state
-            y, s = torch.lerp(y_new, y, u), torch.lerp(s_new.abs(), s, u)
+                y = y + step * self.g(y)
+            y, s = self.update(y, s, from_ur, from_n, keep)
         return y, s
-
-    @staticmethod
-    def euler_steps(gap: Float[Tensor, "B R"]) -> list[list[Tensor]]:
-        """Divide the gaps of each row into Euler steps of shape (B, 1).
-
-        A record takes ceil(gap * EULER_STEPS) equal steps, then steps of 0 until its neighbours in
-        the batch have taken theirs.
-        """
-        # The tolerance keeps a gap of 1/50 that was rounded up a single step.
-        n = (gap * EULER_STEPS - 1e-3).ceil().clamp(min=1)
-        most = n.amax(0).int().tolist()
-        k = torch.arange(max(most), device=gap.device)[:, None, None]
-        steps = (gap / n * (k < n)).permute(2, 0, 1)[..., None]  # (R, K, B, 1)
-        return [list(row.unbind(0)[:m]) for row, m in zip(steps.unbind(0), most, strict=True)]
 
 
 class LatentODE(InitialStateVAE):
     """Latent ODE with an ODE-RNN encoder; see the module's docstring."""
 
-    tasks: ClassVar[frozenset[Task]] = frozenset({"generation", "reconstruction"})
+    tasks: ClassVar[frozenset[Task]] = frozenset(TASKS)
     Config: ClassVar = LatentODEConfig
 
     def __init__(self, config: LatentODEConfig, shape: Shape):
         super().__init__(config, shape)
         c, z = config, config.latents
-        self.ode_rnn = ODERNN(shape.channels, c)
+        self.ode_rnn = Encoder(shape.channels, c.rec_dims, c.rec_layers, c.units, c.gru_units)
         self.p = tanh_mlp(2 * c.rec_dims, 100, 2 * z)  # 100: fixed in the released code
         self.f = tanh_mlp(z, *[c.units] * (c.gen_layers + 1), z)
         self.w = nn.Linear(z, shape.channels)

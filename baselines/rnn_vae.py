@@ -45,7 +45,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from baselines.rubanova import InitialStateVAE, init_linear, rows_backwards, tanh_mlp
-from harness.contract import Batch, Shape, Task
+from harness.contract import TASKS, Batch, Shape, Task
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class RNNVAEConfig:
 class RNNVAE(InitialStateVAE):
     """RNN-VAE; see the module's docstring."""
 
-    tasks: ClassVar[frozenset[Task]] = frozenset({"generation", "reconstruction"})
+    tasks: ClassVar[frozenset[Task]] = frozenset(TASKS)
     Config: ClassVar = RNNVAEConfig
 
     def __init__(self, config: RNNVAEConfig, shape: Shape):

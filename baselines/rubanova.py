@@ -1,5 +1,8 @@
 r"""What RNN-VAE and Latent ODE share: a VAE whose only latent is the state at the first time.
 
+The networks' initial weights, the optimiser and the likelihood also serve the autoregressive models
+of the paper, `baselines.autoregressive`.
+
 Rubanova, Chen and Duvenaud, "Latent ODEs for irregularly-sampled time series", NeurIPS 2019,
 arXiv:1907.03907, section 3.2, and the authors' released code.
 
@@ -43,12 +46,12 @@ from abc import abstractmethod
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.optim import Adamax
 from torch.optim.lr_scheduler import LambdaLR
 
-from harness.contract import Batch, Loss, Model, NegElbo, Optimisation
+from harness.contract import Batch, Loss, Model, NegElbo, Optimisation, Prediction
 
 
 def tanh_mlp(*widths: int) -> nn.Module:
@@ -65,6 +68,18 @@ def init_linear(module: nn.Module) -> None:
         nn.init.normal_(module.weight, std=0.1)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
+
+
+def adamax(model: nn.Module, lr: float) -> dict[str, Optimisation]:
+    """Build the released optimiser: Adamax, whose rate falls by 0.1 % a step down to a tenth."""
+    optimiser = Adamax(model.parameters(), lr=lr)
+    schedule = LambdaLR(optimiser, lambda step: max(0.999**step, 0.1))
+    return {"main": Optimisation(optimiser, schedule, "step")}
+
+
+def to_front(marked: Bool[Tensor, "B L"]) -> tuple[Int[Tensor, "B L"], Int[Tensor, "B"]]:
+    """Return an order of the rows, the marked ones first, and how many are marked."""
+    return (~marked).int().argsort(dim=1, stable=True), marked.sum(1)
 
 
 class Rows(NamedTuple):
@@ -84,10 +99,8 @@ def rows_backwards(batch: Batch) -> Rows:
     """
     keep = (batch.mask > 0).any(-1)
     keep[:, 0] = True
-    length = keep.sum(1)
-    # A stable sort of the reversed grid brings the kept rows to the front, latest first.
-    order = (~keep).flip(1).int().argsort(dim=1, stable=True)[:, : int(length.max())]
-    index = keep.shape[1] - 1 - order  # (B, R)
+    order, length = to_front(keep.flip(1))
+    index = keep.shape[1] - 1 - order[:, : int(length.max())]  # (B, R), latest first
     padding = torch.arange(index.shape[1], device=index.device) >= length[:, None]
     t = torch.where(padding, batch.t[:, :1], batch.t.gather(1, index))
     return Rows(
@@ -103,6 +116,18 @@ def gaussian_log_density(
 ) -> Float[Tensor, "*S B L D"]:
     """Return log N(x; mean, sigma^2) entry by entry."""
     return -0.5 * ((x - mean) / sigma) ** 2 - math.log(sigma) - 0.5 * math.log(2 * math.pi)
+
+
+def log_likelihood(
+    batch: Batch, x_hat: Float[Tensor, "*S B L D"], sigma: float
+) -> Float[Tensor, "*S"]:
+    """Return the released average of log N(x; x_hat, sigma^2) over the targets.
+
+    A mean over each channel's points, then over channels and records; an empty channel counts as 0.
+    """
+    log_p = gaussian_log_density(batch.x, x_hat, sigma) * batch.target
+    n_points = batch.target.sum(1).clamp(min=1)  # (B, D)
+    return (log_p.sum(-2) / n_points).mean((-2, -1))
 
 
 def kl_from_prior(mu: Float[Tensor, "B Z"], s: Float[Tensor, "B Z"]) -> Float[Tensor, "B Z"]:
@@ -133,15 +158,11 @@ class InitialStateVAE(Model):
         """Return x_hat on the grid `t`, where `z0` is the state at ``t[:, 0]``."""
 
     def optimisers(self) -> dict[str, Optimisation]:
-        adamax = Adamax(self.parameters(), lr=self.config.lr)
-        schedule = LambdaLR(adamax, lambda step: max(0.999**step, 0.1))
-        return {"main": Optimisation(adamax, schedule, "step")}
+        return adamax(self, self.config.lr)
 
     def loss(self, batch: Batch, step: int, generator: torch.Generator) -> Loss:
         mu, s, x_hat = self._reconstruct(batch, self.config.train_samples, generator)
-        log_p = gaussian_log_density(batch.x, x_hat, self.config.sigma) * batch.target
-        n_observed = batch.target.sum(1).clamp(min=1)  # (B, D); an empty channel contributes 0
-        log_p = (log_p.sum(2) / n_observed).mean((1, 2))  # (S,)
+        log_p = log_likelihood(batch, x_hat, self.config.sigma)  # (S,)
         kl = kl_from_prior(mu, s).mean()
         weight = kl_weight(step, self.config.steps_per_epoch)
         value = -torch.logsumexp(log_p - weight * kl, 0)
@@ -156,10 +177,9 @@ class InitialStateVAE(Model):
         return self.decode(z0, t.expand(n, -1))[0]
 
     @torch.no_grad()
-    def predict(
-        self, batch: Batch, n_samples: int, generator: torch.Generator
-    ) -> Float[Tensor, "S B L D"]:
-        return self._reconstruct(batch, n_samples, generator)[2]
+    def predict(self, batch: Batch, n_samples: int, generator: torch.Generator) -> Prediction:
+        x_hat = self._reconstruct(batch, n_samples, generator)[2]
+        return Prediction(x_hat, x_hat.new_tensor(self.config.sigma))
 
     @torch.no_grad()
     def neg_elbo(self, batch: Batch, generator: torch.Generator) -> NegElbo:

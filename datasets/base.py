@@ -16,9 +16,22 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int, Int64
 
 from datasets.errors import DataError
-from datasets.files import load_arrays, replacing, save_arrays, sha256
+from datasets.files import load_arrays, replacing, require, save_arrays, sha256
 
 PARTS = ("train", "validation", "test")
+Parts = tuple[Int64[np.ndarray, "_"], Int64[np.ndarray, "_"], Int64[np.ndarray, "_"]]
+UNAVAILABLE = "unavailable"
+
+
+class Unavailable(DataError):
+    """An optional data set's files could not be had; the message says why."""
+
+
+def write_unavailable(path: Path, split: Path, name: str, reason: str) -> None:
+    """Write, in place of a data set and its split, why there is none."""
+    save_arrays(path, {"name": np.array(name), UNAVAILABLE: np.array(reason)})
+    with replacing(split) as part:
+        part.write_text(json.dumps({"dataset": name, UNAVAILABLE: reason}) + "\n", encoding="utf-8")
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,12 +124,17 @@ class Dataset:
 
         Raises
         ------
+        Unavailable
+            If the file says that the data could not be had.
         DataError
             If the file is not a whole data set or does not match its digests.
         """
         path = Path(path)
         digests = ("data_digest", "split_digest")
-        arrays = load_arrays(path, {"name", "x", "t", "meta", *PARTS, *digests})
+        arrays = load_arrays(path, set())
+        if UNAVAILABLE in arrays:
+            raise Unavailable(str(arrays[UNAVAILABLE]))
+        require(path, arrays, {"name", "x", "t", "meta", *PARTS, *digests})
         x = arrays["x"]
         dataset = cls(
             name=str(arrays["name"]),
@@ -174,7 +192,7 @@ def split(
     *,
     seed: int,
     strata: Int[np.ndarray, "n"] | None = None,
-) -> tuple[Int64[np.ndarray, "_"], Int64[np.ndarray, "_"], Int64[np.ndarray, "_"]]:
+) -> Parts:
     """Split `n` series at random into train, validation and test.
 
     Test and validation are rounded up and training takes the rest: 107, 111 and 137 series give
@@ -230,11 +248,15 @@ def build(
     mask: Bool[np.ndarray, "N L D"],
     label: Int[np.ndarray, "N"] | None = None,
     split_options: Mapping[str, Any],
+    parts: Parts | None = None,
     normalisation: str,
     unit: str,
+    time: str = "the whole grid",
+    channels: Sequence[str] = (),
     files: Sequence[Path] = (),
     options: Mapping[str, Any],
     warnings: Sequence[str] = (),
+    report: Mapping[str, Any] | None = None,
 ) -> Dataset:
     """Draw the split (within each label, if there are labels) and write down what was done.
 
@@ -242,22 +264,32 @@ def build(
     ----------
     split_options : mapping
         ``seed`` and ``fractions``, as `datasets.base.split` takes them.
+    parts : (train, validation, test), optional
+        Sorted indices of a split that was drawn already, as `split_options` says.
     normalisation, unit : str
         What was done to the values, and what 1 means afterwards.
+    time : str
+        What 1 means on the time axis, such as "48 h".
+    channels : names, optional
     files : paths
         The files that were read; their sha256 go into ``meta``.
     options : mapping
         The loader's options, or what the files say about their making.
+    report : mapping, optional
+        What was found in the files and what became of it, by kind: counts and a few examples.
     """
-    train, validation, test = split(len(x), **split_options, strata=label)
+    train, validation, test = parts or split(len(x), **split_options, strata=label)
     meta = {
         "title": title,
         "normalisation": normalisation,
         "unit": unit,
+        "time": time,
+        "channels": list(channels),
         "counts": {
             "series": len(x),
             "length": x.shape[1],
             "channels": x.shape[2],
+            "rows": int(mask.any(-1).sum()),
             "observed": int(mask.sum()),
             "train": len(train),
             "validation": len(validation),
@@ -267,6 +299,7 @@ def build(
         "options": dict(options),
         "split": dict(split_options) | {"stratified": label is not None},
         "warnings": list(warnings),
+        "report": dict(report or {}),
     }
     return Dataset(name, x, t, mask, train, validation, test, label, meta)
 
@@ -274,3 +307,22 @@ def build(
 def regular_times(n: int, length: int) -> Float32[np.ndarray, "n {length}"]:
     """Return the grid k/(L-1), k = 0..L-1, shared by `n` series."""
     return np.broadcast_to(np.linspace(0, 1, length, dtype=np.float32), (n, length))
+
+
+def compact(
+    t: Float32[np.ndarray, "N L"], x: Float32[np.ndarray, "N L D"], mask: Bool[np.ndarray, "N L D"]
+) -> tuple[Float32[np.ndarray, "N M"], Float32[np.ndarray, "N M D"], Bool[np.ndarray, "N M D"]]:
+    """Leave out the rows in which nothing was observed, and pad at the end to the longest record.
+
+    Padding repeats the last time of the record; a record without any row keeps its first time.
+    """
+    rows = mask.any(-1)
+    length = rows.sum(1)
+    order = np.argsort(~rows, axis=1, kind="stable")[:, : max(int(length.max()), 1)]
+    last = np.maximum(length, 1) - 1
+    order = np.where(np.arange(order.shape[1]) <= last[:, None], order, -1)
+    order = np.where(order < 0, np.take_along_axis(order, last[:, None], 1), order)
+    mask = np.take_along_axis(mask, order[..., None], 1)
+    mask &= np.arange(order.shape[1])[None, :, None] < length[:, None, None]
+    x = np.where(mask, np.take_along_axis(x, order[..., None], 1), np.float32(0))
+    return np.take_along_axis(t, order, 1), x, mask

@@ -1,7 +1,10 @@
 """Fetch the files of the manifest from a mirror folder or the network, verified and whole."""
 
+import gzip
+import hashlib
 import shutil
 import stat
+import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -25,6 +28,7 @@ ATTEMPTS = 4  # per address, for trouble that may pass
 FIRST_WAIT_S = 1.0  # before the second attempt; doubles from then on
 TIMEOUT_S = (10, 60)  # to connect, between two pieces
 PIECE_BYTES = 1 << 20
+TAR_BYTES = 1 << 28  # of a tar archive, unpacked
 
 
 def _safe(path: str) -> str:
@@ -59,11 +63,19 @@ class Archive(_Strict):
     urls: list[Url] = Field(min_length=1)
 
 
+class Contents(_Strict):
+    """What a .tar.gz holds: its files are right if they are these, however they were packed."""
+
+    sha256: Sha256 = Field(description="`contents_sha256`")
+    repacked: RelativePath = Field(description="name of another packing in a mirror folder")
+
+
 class File(_Strict):
     """A file as it lies in the data folder, and the addresses of it or of its archive."""
 
     path: RelativePath
     sha256: Sha256
+    contents: Contents | None = None
     bytes: Bytes | None = None
     urls: list[Url] = []
     archive: Archive | None = None
@@ -151,10 +163,10 @@ def fetch_file(
 ) -> FetchResult:
     """Put one file of the manifest into the data folder.
 
-    A file that is there with the right sha256 is left alone. Otherwise it, or its archive, is
-    taken from the mirror folder (under the file's path in the manifest, or under the archive's
-    name beside it) or from the first address that serves it; it replaces what is there only when
-    its size and sha256 are right.
+    A file that is there with the right sha256, its own or that of its contents, is left alone.
+    Otherwise it, or its archive, is taken from the mirror folder (under the file's path in the
+    manifest, or under the archive's or the other packing's name beside it) or from the first
+    address that serves it; it replaces what is there only when its size and sha256 are right.
 
     Parameters
     ----------
@@ -232,6 +244,8 @@ def _places(file: File, mirror: Path | None) -> Iterator[tuple[Path | str, Archi
         yield path, None
         if file.archive:
             yield path.with_name(file.archive.name), file.archive
+        if file.contents:
+            yield path.with_name(file.contents.repacked), None
     for url in file.archive.urls if file.archive else file.urls:
         yield url, file.archive
 
@@ -302,6 +316,11 @@ def _verify(path: Path, wanted: File | Archive) -> None:
         if found == wanted.sha256:
             return
         problem = f"expected sha256 {wanted.sha256}, found {found}"
+        if isinstance(wanted, File) and wanted.contents:
+            try:
+                return _verify_contents(path, wanted.contents)
+            except DataError as error:
+                problem += f"; {error}"
     elif size < wanted.bytes:
         problem = f"truncated: expected {wanted.bytes} bytes, found {size}"
     else:
@@ -311,6 +330,12 @@ def _verify(path: Path, wanted: File | Archive) -> None:
     if start.startswith((b"<!doctype html", b"<html")):
         problem = "expected the file, found an HTML page"
     raise DataError(problem)
+
+
+def _verify_contents(path: Path, wanted: Contents) -> None:
+    found = contents_sha256(read_tar(path))
+    if found != wanted.sha256:
+        raise DataError(f"expected contents of sha256 {wanted.sha256}, found {found}")
 
 
 def _unpack(path: Path, member: str, target: Path, wanted: File) -> None:
@@ -334,3 +359,54 @@ def _unpack(path: Path, member: str, target: Path, wanted: File) -> None:
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
         raise DataError(f"expected a zip archive, found {error}") from None
     _verify(target, wanted)
+
+
+def read_tar(path: Path, limit: int = TAR_BYTES) -> dict[str, bytes]:
+    """Read the files of a .tar.gz in the order of their names, without unpacking to the disk.
+
+    Raises
+    ------
+    DataError
+        If it is no .tar.gz or a damaged one, is larger than `limit` bytes without its compression,
+        or holds a name twice, an absolute path, ``..`` or anything but files and folders.
+    """
+    files: dict[str, bytes] = {}
+    try:
+        # tarfile holds whole headers and members in memory; bounding its source bounds them all.
+        with _Bounded(path, limit) as stream, tarfile.open(fileobj=stream, mode="r|") as archive:
+            for member in archive:
+                # A sparse file is larger than what the archive holds of it.
+                plain = member.isdir() or (member.isreg() and not member.issparse())
+                if not plain or not _is_safe(member.name) or member.name in files:
+                    raise DataError(f"unsafe archive member {member.name!r}")
+                if (content := archive.extractfile(member)) is not None:
+                    files[member.name] = content.read()
+            while stream.read(PIECE_BYTES):
+                pass  # up to gzip's checksum, which tarfile does not reach
+    except DataError:
+        raise
+    except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, ValueError) as error:
+        raise DataError(f"expected a .tar.gz archive, found {error}") from None
+    return dict(sorted(files.items()))
+
+
+class _Bounded(gzip.GzipFile):
+    """A file to decompress that ends in an error after `limit` bytes."""
+
+    def __init__(self, path: Path, limit: int) -> None:
+        super().__init__(path)
+        self.limit = limit
+
+    def read(self, size: int | None = -1) -> bytes:
+        piece = super().read(size)
+        if self.tell() > self.limit:
+            raise DataError(f"expected at most {self.limit} bytes in the archive, found more")
+        return piece
+
+
+def contents_sha256(files: dict[str, bytes]) -> str:
+    """Return the sha256 of files, one after the other, in the order given."""
+    digest = hashlib.sha256()
+    for content in files.values():
+        digest.update(content)
+    return digest.hexdigest()

@@ -55,6 +55,17 @@ def load_arrays(path: Path, required: set[str]) -> dict[str, np.ndarray]:
         raise DataError(f"{path}: no such file") from None
     except (OSError, EOFError, ValueError, TypeError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"{path}: expected an .npz of plain arrays, found {error}") from None
+    require(path, arrays, required)
+    return arrays
+
+
+def require(path: Path, arrays: dict[str, np.ndarray], required: set[str]) -> None:
+    """Refuse arrays that were read from `path` if a required one is not among them.
+
+    Raises
+    ------
+    DataError
+        Naming the first that is missing.
+    """
     if missing := sorted(required - arrays.keys()):
         raise DataError(f"{path}: expected array {missing[0]!r}, found {sorted(arrays)}")
-    return arrays

@@ -18,26 +18,40 @@ def load(
     length: int,
     channels: int,
     seed: int,
+    observed: float = 1.0,
     split: Mapping[str, Any],
 ) -> base.Dataset:
     """Draw `n` series sin(2 pi (f t + phase)) with f ~ U(1, 4) cycles and phase ~ U(0, 1).
 
-    Frequency and phase are drawn anew for each series and channel; `files` is empty.
+    Frequency and phase are drawn anew for each series and channel; `files` is empty. With a share
+    `observed` below 1 the times are irregular, too: sorted uniform draws, at each of which every
+    channel is observed with that probability; times without any are left out.
     """
     rng = np.random.default_rng(seed)
     t = base.regular_times(n, length)
+    if observed < 1:
+        t = np.sort(rng.uniform(size=(n, length)).astype(np.float32), axis=1)
     frequency = rng.uniform(1, 4, size=(n, 1, channels))
     phase = rng.uniform(0, 1, size=(n, 1, channels))
     x = np.sin(2 * np.pi * (frequency * t[:, :, None] + phase)).astype(np.float32)
+    mask = rng.uniform(size=x.shape) < observed
+    if observed < 1:
+        t, x, mask = base.compact(t, x, mask)
     return base.build(
         name=name,
         title=title,
         x=x,
         t=t,
-        mask=np.ones(x.shape, dtype=bool),
+        mask=mask,
         split_options=split,
         normalisation="none",
         unit="amplitude",
         files=files,
-        options={"n": n, "length": length, "channels": channels, "seed": seed},
+        options={
+            "n": n,
+            "length": length,
+            "channels": channels,
+            "seed": seed,
+            "observed": observed,
+        },
     )

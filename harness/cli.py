@@ -80,6 +80,8 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--spec", type=json.loads, required=True, help="the data set's file, as JSON")
     sub.add_argument("--out", type=Path, required=True)
     sub.add_argument("--split", type=Path, required=True, help="where to write the split")
+    sub.add_argument("--data", **data)
+    sub.add_argument("--mirror", **mirror)
 
     sub = add(train)
     sub.add_argument("--spec", type=json.loads, required=True, help="the cell, as JSON")
@@ -95,6 +97,7 @@ def parser() -> argparse.ArgumentParser:
 
     sub = add(tables)
     sub.add_argument("--records", type=Path, required=True, help="folder with record.json files")
+    sub.add_argument("--tasks", nargs="+", help="only these tasks (default: all)")
     sub.add_argument("--out", type=Path, required=True)
     sub.add_argument("--readme", type=Path, help="also rewrite the tables in this file")
 
@@ -187,13 +190,33 @@ def shard(dataset: str, shard: int, spec: dict[str, Any], out: Path) -> int:
     return 0
 
 
-def prepare(dataset: str, files: list[Path], spec: dict[str, Any], out: Path, split: Path) -> int:
-    """Read, normalise and split a data set."""
+def prepare(
+    dataset: str,
+    files: list[Path],
+    spec: dict[str, Any],
+    out: Path,
+    split: Path,
+    data: Path,
+    mirror: Path | None,
+) -> int:
+    """Read, normalise and split a data set.
+
+    An optional one fetches its files itself; if they cannot be had, that is what it writes.
+    """
+    from datasets.base import write_unavailable
+    from datasets.fetch import fetch_file
     from harness.config import DatasetFile, check
 
     description = check(DatasetFile, spec, f"data set {dataset}")
-    prepared = _load(dataset, description, files)
     out.parent.mkdir(parents=True, exist_ok=True)
+    if description.optional:
+        try:
+            files = [fetch_file(path, data, mirror).path for path in description.files]
+        except DataError as error:
+            print(error, file=sys.stderr)
+            write_unavailable(out, split, dataset, f"data not available: {error}")
+            return 0
+    prepared = _load(dataset, description, files)
     prepared.save(out)
     prepared.write_split(split)
     return 0
@@ -201,12 +224,17 @@ def prepare(dataset: str, files: list[Path], spec: dict[str, Any], out: Path, sp
 
 def train(spec: dict[str, Any], data: Path, out: Path) -> int:
     """Train a cell, or go on with it."""
-    from datasets.base import Dataset
+    from datasets.base import Dataset, Unavailable
     from harness.devices import device
-    from harness.trainer import train
+    from harness.trainer import skip, train
 
     with device() as where:
-        outcome = train(spec, Dataset.load(data), out, where)
+        try:
+            dataset = Dataset.load(data)
+        except Unavailable as missing:
+            outcome = skip(spec, str(missing), out, where)
+        else:
+            outcome = train(spec, dataset, out, where)
     print(
         f"{outcome.status}: {outcome.steps} steps in {outcome.seconds:.1f} s"
         + _because(outcome.reason)
@@ -222,37 +250,39 @@ def evaluate(
     out: Path,
 ) -> int:
     """Score a trained cell or a control and write its record."""
-    from datasets.base import Dataset
+    from datasets.base import Dataset, Unavailable
     from harness import records, summary
     from harness.config import DatasetFile, Evaluation, check
     from harness.devices import device
-    from harness.evaluation import Footing, evaluate
+    from harness.evaluation import Evaluated, Footing, evaluate, skipped
     from harness.trainer import Outcome
 
-    footing = Footing(
-        Dataset.load(data),
-        check(DatasetFile, dataset_spec, f"data set {spec['dataset']}"),
-        check(Evaluation, evaluation, "evaluation"),
-    )
+    description = check(DatasetFile, dataset_spec, f"data set {spec['dataset']}")
+    settings = check(Evaluation, evaluation, "evaluation")
     outcome = None
     if "class" in spec:
         outcome = Outcome(**json.loads((out / "train.json").read_text()))
     with device() as where:
-        record, fake = evaluate(spec, footing, outcome, out / "weights.safetensors", where)
-    arrays = {} if fake is None else summary.summarise(footing.test, fake)
-    summary.write(out / "summary.npz", arrays)
-    summary.write(out / "samples.npz", {} if fake is None else {"samples": fake})
-    records.write(record, out / "record.json")
-    print(record.status + _because(record.reason))
+        try:
+            footing = Footing(Dataset.load(data), description, settings)
+        except Unavailable as missing:
+            done = Evaluated(skipped(spec, description, settings, str(missing), where), {})
+        else:
+            done = evaluate(spec, footing, outcome, out / "weights.safetensors", where)
+    summary.write(out / "summary.npz", done.summary)
+    samples = {} if done.samples is None else {"samples": done.samples}
+    summary.write(out / "samples.npz", samples)
+    records.write(done.record, out / "record.json")
+    print(done.record.status + _because(done.record.reason))
     return 0
 
 
-def tables(records: Path, out: Path, readme: Path | None) -> int:
+def tables(records: Path, tasks: list[str] | None, out: Path, readme: Path | None) -> int:
     """Rebuild all tables from records alone."""
     from harness import tables
     from harness.records import find
 
-    found = _some(find(records), records)
+    found = _some([r for r in find(records) if not tasks or r.task in tasks], records)
     for path in tables.write(found, out):
         print(path)
     if readme is not None:

@@ -11,9 +11,10 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from harness.errors import UserError
+from harness.tasks import Control, Task
 
 Budget = Literal["smoke", "cpu", "paper"]
-Control = Literal["noise_floor", "memoriser", "gaussian", "white_noise", "persistence"]
+Grid = Literal["record", "union"]
 T = TypeVar("T", bound=BaseModel)
 
 
@@ -24,20 +25,42 @@ class _Strict(BaseModel):
 class GridBlock(_Strict):
     """A product of data sets and rows; the grid is the union of its blocks."""
 
-    task: Literal["generation"]
+    task: Task
     datasets: list[str] = Field(min_length=1, description="names in config/datasets/")
     models: list[str] = Field(description="names in config/models/")
     controls: list[Control] = Field(description="untrained rows")
     seeds: list[int] = Field(min_length=1, description="training seeds; one cell each")
 
 
+class Protocol(_Strict):
+    """What interpolation and extrapolation hide."""
+
+    hidden: float = Field(
+        default=0.5,
+        gt=0,
+        lt=1,
+        description="share of a record's time points hidden in interpolation",
+    )
+    shares: list[float] = Field(
+        default=[0.1, 0.3, 0.7, 0.9],
+        description="other shares at which the trained models are scored too",
+    )
+    cut: Literal["time", "count"] = Field(
+        default="time",
+        description="extrapolate from the middle of the time axis, or, on the grid union, from the"
+        " middle row of each batch, as released",
+    )
+    seed: int = Field(default=0, description="of the choice of hidden time points")
+
+
 class Evaluation(_Strict):
-    """How samples are scored."""
+    """How samples and predictions are scored."""
 
     fits: int = Field(5, ge=1, description="evaluator fits of the robust scores")
     epochs: int = Field(
         100, ge=1, description="epochs of an evaluator fit; the paper's scores: 100"
     )
+    draws: int = Field(100, ge=1, description="draws from a predictive distribution")
 
 
 class DataOverride(_Strict):
@@ -53,6 +76,7 @@ class Settings(_Strict):
     budget: Budget = Field(description="how much training a cell gets (config/models/*.yaml)")
     grid: list[GridBlock] = Field(min_length=1)
     evaluation: Evaluation
+    protocol: Protocol = Protocol()
     datasets: dict[str, DataOverride] = Field({}, description="changes to data sets, by name")
     results: str = Field("results", description="folder of everything generated")
     data: str = Field("data", description="folder of everything downloaded")
@@ -72,6 +96,9 @@ class Training(_Strict):
     time_limit: float | None = Field(None, gt=0, description="minutes; then status timeout")
     log_every: int = Field(10, ge=1, description="steps between rows of the history")
     checkpoint_every: float = Field(2.0, ge=0, description="minutes between checkpoints")
+    grid: Grid = Field(
+        "record", description="time grid of a batch: each record's own, or the union"
+    )
     ema_decay: float | None = Field(None, gt=0, lt=1, description="moving average of the weights")
     ema_start: int = Field(0, ge=0, description="first step that enters the average")
 
@@ -84,7 +111,7 @@ class TrainingChanges(Training):
 
 
 class BudgetTraining(Training):
-    """A budget's training with changes by data set."""
+    """A budget's training with changes by data set, or by task/data set."""
 
     datasets: dict[str, TrainingChanges] = {}
 
@@ -94,7 +121,9 @@ class ModelFile(_Strict):
 
     class_: str = Field(alias="class", pattern=r"^[\w.]+:\w+$", description="module:Class")
     config: dict[str, Any] = Field({}, description="fields that differ from the model's defaults")
-    datasets: dict[str, dict[str, Any]] = Field({}, description="the same, by data set")
+    datasets: dict[str, dict[str, Any]] = Field(
+        {}, description="the same, by data set, or by task/data set"
+    )
     tiny: dict[str, Any] = Field(
         {}, description="fields that make it small, for the contract tests"
     )
@@ -117,6 +146,9 @@ class DatasetFile(_Strict):
     shard_options: dict[str, Any] = {}
     options: dict[str, Any] = Field({}, description="arguments of the loader")
     split: Split
+    optional: bool = Field(
+        False, description="where the files cannot be had, cells are skipped instead of failing"
+    )
     prediction_output: Literal["identity", "sigmoid"] = "identity"
     own_scores: str | None = Field(
         None, pattern=r"^[\w.]+:\w+$", description="module:function of scores only this set has"

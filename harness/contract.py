@@ -16,7 +16,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-Task = Literal["generation", "reconstruction", "interpolation", "extrapolation"]
+from harness.tasks import TASKS, Task
+
+__all__ = [
+    "TASKS", "Batch", "Diverged", "Loss", "Model", "NegElbo", "Optimisation", "Prediction", "Shape",
+    "Task",
+]  # fmt: skip
 
 
 class Diverged(RuntimeError):
@@ -40,7 +45,8 @@ class Batch:
     mask : (B, L, D)
         1 where the model may see the value. A prediction must not depend on `x` elsewhere.
     target : (B, L, D)
-        1 where the value is fitted and scored. Equals `mask` in generation and reconstruction.
+        1 where the value is fitted and scored. Equals `mask` in generation and reconstruction; has
+        no entry in common with it in interpolation and extrapolation.
     """
 
     x: Float[Tensor, "B L D"]
@@ -53,6 +59,12 @@ class Batch:
         """What the model may look at: `x` with everything hidden set to 0."""
         return self.x * self.mask
 
+    @property
+    def beyond(self) -> Float[Tensor, "B L"]:
+        """1 at the rows after the last one in which a record shows anything."""
+        seen = self.mask.amax(-1)
+        return 1 - seen.flip(1).cummax(1).values.flip(1)
+
     def to(self, device: torch.device) -> "Batch":
         return Batch(*(a.to(device) for a in (self.x, self.t, self.mask, self.target)))
 
@@ -63,6 +75,23 @@ class Loss(NamedTuple):
     value: Float[Tensor, ""]
     logs: Mapping[str, Tensor] = {}
     optimiser: str = "main"
+
+
+class Prediction(NamedTuple):
+    """What a model says about the values at every grid point, given what the mask shows.
+
+    The predictive distribution is the even mixture over S of N(mean[s], std^2).
+
+    Attributes
+    ----------
+    mean : (S, B, L, D)
+        Draws of the mean; S is 1 for a model whose prediction is one Gaussian.
+    std : broadcastable to (S, B, L, D)
+        Standard deviation of an observation around its mean.
+    """
+
+    mean: Float[Tensor, "S B L D"]
+    std: Tensor
 
 
 class NegElbo(NamedTuple):
@@ -91,6 +120,7 @@ class Shape:
 
     length: int  # L, the longest grid
     channels: int  # D
+    mean: tuple[float, ...] = ()  # of the observed training values, by channel; () if unknown
 
 
 class Model(nn.Module, ABC):
@@ -143,10 +173,12 @@ class Model(nn.Module, ABC):
         """Draw `n` series from the model on the grid `t`. Task: generation."""
         raise NotImplementedError(f"{type(self).__name__} does not generate")
 
-    def predict(
-        self, batch: Batch, n_samples: int, generator: torch.Generator
-    ) -> Float[Tensor, "S B L D"]:
-        """Draw `n_samples` predictive means at every grid point, given what `batch.mask` shows."""
+    def predict(self, batch: Batch, n_samples: int, generator: torch.Generator) -> Prediction:
+        """Predict the values at every grid point, given what `batch.mask` shows.
+
+        `n_samples` is the number of draws of a model with latent variables. Tasks: reconstruction,
+        interpolation, extrapolation.
+        """
         raise NotImplementedError(f"{type(self).__name__} does not predict")
 
     def neg_elbo(self, batch: Batch, generator: torch.Generator) -> NegElbo:

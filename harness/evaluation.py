@@ -1,6 +1,7 @@
-"""Score one cell: draw samples, compare them with the test series, write the record.
+"""Score one cell: draw samples or predict, compare with the test series, make the record.
 
-The same scores, in the same order, for models, controls and samples that a user brings.
+The same scores, in the same order, for models, controls and samples that a user brings. Scores of
+samples (generation) are here, those of predictions in `harness.prediction`.
 """
 
 import time
@@ -14,7 +15,8 @@ import torch
 from jaxtyping import Float
 
 from datasets.base import Dataset
-from harness import controls
+from harness import controls, prediction, summary
+from harness.batches import view
 from harness.config import DatasetFile, Evaluation, load
 from harness.contract import Diverged
 from harness.grid import code_hash, digest
@@ -158,34 +160,34 @@ def draw(spec: dict[str, Any], footing: Footing, weights: Path, device: torch.de
     return fake
 
 
+@dataclass(frozen=True)
+class Evaluated:
+    """A cell's record, the arrays that figures need, and its samples (generation only)."""
+
+    record: Record
+    summary: dict[str, np.ndarray]
+    samples: Series | None = None
+
+
 def evaluate(
     spec: dict[str, Any],
     footing: Footing,
     outcome: Outcome | None,
     weights: Path | None,
     device: torch.device,
-) -> tuple[Record, Series | None]:
+) -> Evaluated:
     """Score a trained cell, or a control where `outcome` is None.
 
-    Returns
-    -------
-    Record
-        Complete; without scores if training or sampling failed.
-    (n, L, D) or None
-        The samples.
+    The record is complete; it is without scores if training, sampling or predicting failed.
     """
     start = time.monotonic()
-    fake, scores = None, []
+    work = _generation if spec["task"] == "generation" else _prediction
+    done = _Scored([], {}, None, start)
     status, reason = ("done", None) if outcome is None else (outcome.status, outcome.reason)
-    sampled = start
-    if outcome is None or weights is None:
-        fake, scores = control_scores(footing, spec["model"], spec["seed"], device)
-    elif status == "done":
+    if status == "done":
         try:
             with naming_lack_of_memory():
-                fake = draw(spec, footing, weights, device)
-                sampled = time.monotonic()
-                scores = score(footing, fake, spec["seed"], device)
+                done = work(spec, footing, weights if outcome else None, device)
         except (Diverged, Unscorable) as error:
             status, reason = "diverged", str(error)
         except OutOfMemory as error:
@@ -205,22 +207,107 @@ def evaluate(
         split_digest=dataset.split_digest,
         status=status,
         reason=reason,
-        scores=scores,
+        scores=done.scores,
         title=footing.description.title,
         n_train=len(dataset.train),
         n_validation=len(dataset.validation),
         n_test=len(dataset.test),
         length=dataset.x.shape[1],
         channels=dataset.x.shape[2],
-        evaluator_fits=footing.evaluation.fits,
-        evaluator_epochs=footing.evaluation.epochs,
+        **_footing_fields(spec, footing.evaluation),
         settings={key: spec[key] for key in ("class", "config", "training") if key in spec},
         steps=outcome.steps if outcome else 0,
         train_seconds=outcome.seconds if outcome else 0.0,
-        sample_seconds=sampled - start,
-        score_seconds=time.monotonic() - sampled,
+        sample_seconds=done.sampled - start,
+        score_seconds=time.monotonic() - done.sampled,
         peak_memory_bytes=outcome.peak_memory_bytes if outcome else None,
         parameters=outcome.parameters if outcome else 0,
         **(outcome.circumstances if outcome else circumstances(device)),
     )
-    return record, fake
+    return Evaluated(record, done.summary, done.samples)
+
+
+def skipped(spec: dict[str, Any], description: DatasetFile, evaluation: Evaluation, reason: str,
+            device: torch.device) -> Record:  # fmt: skip
+    """Return the record of a cell whose data cannot be had."""
+    return Record(
+        **{key: spec[key] for key in ("task", "dataset", "model", "seed", "budget")},
+        control="class" not in spec,
+        config_hash=digest([spec, evaluation.model_dump()]),
+        code_hash=code_hash(__name__),
+        data_digest="",
+        split_digest="",
+        status="skipped",
+        reason=reason,
+        scores=[],
+        title=description.title,
+        n_train=0,
+        n_validation=0,
+        n_test=0,
+        length=0,
+        channels=0,
+        **_footing_fields(spec, evaluation),
+        settings={key: spec[key] for key in ("class", "config", "training") if key in spec},
+        steps=0,
+        train_seconds=0.0,
+        sample_seconds=0.0,
+        score_seconds=0.0,
+        peak_memory_bytes=None,
+        parameters=0,
+        **circumstances(device),
+    )
+
+
+def _footing_fields(spec: dict[str, Any], evaluation: Evaluation) -> dict[str, Any]:
+    """What rows must share to be compared, beside the data."""
+    if spec["task"] == "generation":
+        return {"evaluator_fits": evaluation.fits, "evaluator_epochs": evaluation.epochs}
+    return {
+        "evaluator_fits": 0,
+        "evaluator_epochs": 0,
+        "draws": evaluation.draws,
+        "protocol": spec.get("protocol", {}),
+    }
+
+
+@dataclass(frozen=True)
+class _Scored:
+    scores: list[Score]
+    summary: dict[str, np.ndarray]
+    samples: Series | None
+    sampled: float  # when the samples were there, by the monotonic clock
+
+
+def _generation(
+    spec: dict[str, Any], footing: Footing, weights: Path | None, device: torch.device
+) -> _Scored:
+    sampled = time.monotonic()
+    if weights is None:
+        fake, scores = control_scores(footing, spec["model"], spec["seed"], device)
+    else:
+        fake = draw(spec, footing, weights, device)
+        sampled = time.monotonic()
+        scores = score(footing, fake, spec["seed"], device)
+    arrays = {} if fake is None else summary.summarise(footing.test, fake)
+    return _Scored(scores, arrays, fake, sampled)
+
+
+def _prediction(
+    spec: dict[str, Any], footing: Footing, weights: Path | None, device: torch.device
+) -> _Scored:
+    seen = view(spec, footing.dataset)
+    draws, size = footing.evaluation.draws, prediction.BATCH
+    if weights is None:
+        generator = torch.Generator().manual_seed(spec["seed"] + 1)
+        predict = prediction.control_predictor(seen, spec["model"])
+        bound = []
+    else:
+        if seen.grid == "union":  # on which a prediction depends on who shares the batch
+            size = spec["training"]["batch_size"]
+        model = load_trained(spec, footing.dataset, weights, device)
+        generator = torch.Generator(device).manual_seed(spec["seed"] + 1)
+        predict = prediction.predictor(model, device)
+        bound = prediction.evidence(seen, model, size, device, generator)
+    scores = prediction.score(seen, predict, draws, size, generator) + bound
+    sampled = time.monotonic()
+    return _Scored(scores, prediction.examples(seen, predict, draws, generator), None, sampled)

@@ -19,6 +19,7 @@ from typing import Any
 import yaml
 
 from harness.errors import UserError
+from harness.tasks import CONTROLS
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("baselines", "datasets", "harness", "ls4", "metrics")
@@ -109,14 +110,27 @@ def check_dataset_names(content: Mapping[str, Any], where: str) -> None:
     for budget, training in content.get("training", {}).items():
         sections[f"training.{budget}.datasets"] = training.get("datasets", {})
     for section, changes in sections.items():
-        for name in changes:
-            _known("datasets", name, f"{where}: {section}: ")
+        for name in changes:  # "data set" or "task/data set"
+            _known("datasets", name.rpartition("/")[2], f"{where}: {section}: ")
 
 
 def cells(config: Mapping[str, Any]) -> list[Cell]:
-    """Return the cells of a configuration's grid, in the order in which it lists them."""
+    """Return the cells of a configuration's grid, in the order in which it lists them.
+
+    Raises
+    ------
+    UserError
+        If a control is not one of its task.
+    """
     found: dict[Cell, None] = {}
     for block in config["grid"]:
+        own = CONTROLS[block["task"]]
+        for control in block["controls"]:
+            if control not in own:
+                raise UserError(
+                    f"grid: expected controls of {block['task']}, {', '.join(own)}, found"
+                    f" {control!r}"
+                )
         for dataset in block["datasets"]:
             for model in block["models"]:
                 for seed in block["seeds"]:
@@ -147,7 +161,10 @@ def training_spec(config: Mapping[str, Any], cell: Cell) -> dict[str, Any]:
         known = ", ".join(file["training"])
         raise UserError(f"config/models/{cell.model}.yaml: no budget {budget!r}, only {known}")
     training = dict(file["training"][budget])
-    per_dataset = training.pop("datasets", {})
+    changes = [
+        [section.get(name) for name in (cell.dataset, f"{cell.task}/{cell.dataset}")]
+        for section in (file.get("datasets", {}), training.pop("datasets", {}))
+    ]
     return {
         "task": cell.task,
         "dataset": cell.dataset,
@@ -155,9 +172,16 @@ def training_spec(config: Mapping[str, Any], cell: Cell) -> dict[str, Any]:
         "seed": cell.seed,
         "budget": budget,
         "class": file["class"],
-        "config": merge(file.get("config", {}), file.get("datasets", {}).get(cell.dataset)),
-        "training": merge(training, per_dataset.get(cell.dataset)),
+        "config": merge(file.get("config", {}), *changes[0]),
+        "training": merge(training, *changes[1]),
+        **protocol(config, cell.task),
     }
+
+
+def protocol(config: Mapping[str, Any], task: str) -> dict[str, Any]:
+    """Return ``{"protocol": ...}`` for the tasks that hide something, else nothing."""
+    hides = task in ("interpolation", "extrapolation")
+    return {"protocol": dict(config.get("protocol", {}))} if hides else {}
 
 
 def digest(content: Any) -> str:

@@ -64,6 +64,8 @@ class Record(BaseModel):
     channels: int
     evaluator_fits: int
     evaluator_epochs: int
+    draws: int | None = None  # from each predictive distribution
+    protocol: dict[str, Any] = {}  # what interpolation and extrapolation hide
     settings: dict[str, Any]  # class, config and training as resolved
     # cost
     steps: int

@@ -29,14 +29,14 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from datasets.base import Dataset
 from datasets.files import replacing
 from datasets.progress import progress
-from harness.batches import batch_indices, make_batch, steps_per_epoch
+from harness.batches import batch_indices, steps_per_epoch, view
 from harness.config import Training, check, load, model_config
 from harness.contract import Diverged, Model, Optimisation, Shape
 from harness.errors import UserError
 from harness.grid import code_hash, digest
 from harness.records import Status, circumstances, write_json, write_text
 
-BATCH = 128  # series that are validated, or sampled, at once
+BATCH = 128  # series that are validated, or sampled, at once; more are not validated
 
 
 @dataclass(frozen=True)
@@ -71,8 +71,13 @@ def build(spec: dict[str, Any], dataset: Dataset, device: torch.device) -> Model
     """
     where = f"config/models/{spec['model']}.yaml"
     model_class = load(spec["class"])
+    if spec["task"] not in model_class.tasks:
+        raise UserError(
+            f"{where}: expected a model of {spec['task']}, found one of"
+            f" {', '.join(sorted(model_class.tasks))}"
+        )
     config = model_config(model_class, spec["config"], where)
-    shape = Shape(length=dataset.x.shape[1], channels=dataset.x.shape[2])
+    shape = Shape(*dataset.x.shape[1:], mean=training_mean(dataset))
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(spec["seed"])
         try:
@@ -80,6 +85,13 @@ def build(spec: dict[str, Any], dataset: Dataset, device: torch.device) -> Model
         except ValueError as error:  # such as a length that pooling does not divide
             raise UserError(f"{where}, data set {dataset.name}: {error}") from None
     return model.to(device)
+
+
+def training_mean(dataset: Dataset) -> tuple[float, ...]:
+    """Mean of the observed training values, channel by channel; 0 where there are none."""
+    x, mask = dataset.x[dataset.train], dataset.mask[dataset.train]
+    total = x.sum((0, 1), dtype=np.float64)
+    return tuple((total / mask.sum((0, 1)).clip(1)).tolist())
 
 
 def load_trained(
@@ -126,13 +138,35 @@ def train(spec: dict[str, Any], dataset: Dataset, directory: Path, device: torch
         code_hash=spec_code_hash(spec),
         circumstances=circumstances(device),
     )
-    state = {name: value.contiguous() for name, value in run.scored().state_dict().items()}
-    with replacing(directory / "weights.safetensors") as part:
-        save_file(state, part)
-    write_text(directory / "history.jsonl", "".join(json.dumps(r) + "\n" for r in run.history))
-    write_json(directory / "train.json", asdict(outcome))
+    _write(directory, run.scored().state_dict(), run.history, outcome)
     shutil.rmtree(run.checkpoint.parent, ignore_errors=True)
     return outcome
+
+
+def skip(spec: dict[str, Any], reason: str, directory: Path, device: torch.device) -> Outcome:
+    """Write the output of a cell whose data cannot be had."""
+    outcome = Outcome(
+        status="skipped",
+        reason=reason,
+        steps=0,
+        seconds=0.0,
+        peak_memory_bytes=0,
+        parameters=0,
+        config_hash=digest(spec),
+        code_hash=spec_code_hash(spec),
+        circumstances=circumstances(device),
+    )
+    _write(directory, {}, [], outcome)
+    return outcome
+
+
+def _write(
+    directory: Path, state: dict[str, torch.Tensor], history: list[dict], outcome: Outcome
+) -> None:
+    with replacing(directory / "weights.safetensors") as part:
+        save_file({name: value.contiguous() for name, value in state.items()}, part)
+    write_text(directory / "history.jsonl", "".join(json.dumps(row) + "\n" for row in history))
+    write_json(directory / "train.json", asdict(outcome))
 
 
 class OutOfMemory(Exception):
@@ -170,6 +204,7 @@ class _Run:
     ):
         self.spec = spec
         self.dataset = dataset
+        self.view = view(spec, dataset)
         self.device = device
         self.checkpoint = checkpoint
         where = f"config/models/{spec['model']}.yaml: training.{spec['budget']}"
@@ -218,7 +253,7 @@ class _Run:
     def _one_step(self) -> None:
         settings, train = self.settings, self.dataset.train
         indices = batch_indices(train, settings.batch_size, self.step, self.spec["seed"])
-        batch = make_batch(self.dataset, indices).to(self.device)
+        batch = self.view.batch(indices).to(self.device)
         self.model.train()
         logs: dict[str, float] = {}
         for loss in self.model.training_step(batch, self.step, self.generator):
@@ -264,16 +299,15 @@ class _Run:
 
     @torch.no_grad()
     def _validate(self) -> dict[str, float]:
-        """Loss on the validation series, always with the same noise; watched, never selected on."""
+        """Loss on validation series, always with the same noise; watched, never selected on."""
         if type(self.model).loss is Model.loss:
             return {}
         self.model.eval()
         generator = torch.Generator(self.device).manual_seed(0)
-        indices, total = self.dataset.validation, 0.0
-        for part in np.split(indices, range(BATCH, len(indices), BATCH)):
-            batch = make_batch(self.dataset, part).to(self.device)
-            total += len(part) * self.model.loss(batch, self.step, generator).value.item()
-        value = total / len(indices)
+        indices = self.dataset.validation
+        some = indices[:: -(-len(indices) // BATCH)]
+        batch = self.view.batch(some).to(self.device)
+        value = self.model.loss(batch, self.step, generator).value.item()
         return {"validation_loss": value} if math.isfinite(value) else {}
 
     # -- checkpoints -----------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from baselines.latent_ode import ODERNN, LatentODE, LatentODEConfig
+from baselines.latent_ode import LatentODE, LatentODEConfig
 from harness.contract import Batch, Diverged, Shape
 
 
@@ -102,16 +102,6 @@ def test_a_row_without_values_and_gap_changes_nothing() -> None:
     without = torch.cat(model.ode_rnn(x[:, rest], mask[:, rest], gap[:, rest]))
     # not bit for bit: another number of rows may be multiplied in another order
     torch.testing.assert_close(with_row, without, rtol=0, atol=1e-6)
-
-
-def test_euler_steps() -> None:
-    gap = torch.tensor([[0, 1 / 50, 0.001], [0, 0.11, 1 / 51]])
-    steps = ODERNN.euler_steps(gap)
-    assert [len(row) for row in steps] == [1, 6, 1]
-    for row, expected in zip(steps, gap.T, strict=True):
-        torch.testing.assert_close(torch.cat(row, 1).sum(1), expected)
-    assert torch.cat(steps[1], 1).count_nonzero(1).tolist() == [1, 6]  # each record its own number
-    assert max(step.max().item() for row in steps for step in row) < 0.0201
 
 
 # -- decoder -------------------------------------------------------------------------------------

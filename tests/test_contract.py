@@ -14,10 +14,10 @@ from safetensors.torch import load, save
 from datasets.base import Dataset
 from datasets.synthetic import load as sines
 from harness import grid
-from harness.batches import batch_indices, make_batch
+from harness.batches import View, batch_indices
 from harness.config import ModelFile, check, model_config
 from harness.config import load as load_class
-from harness.contract import Batch, Model
+from harness.contract import Batch, Model, Task
 from harness.errors import UserError
 from harness.trainer import build
 
@@ -30,39 +30,50 @@ except UserError as mistake:
     raise pytest.Collector.CollectError(f"error: {mistake}") from None  # shown without traceback
 
 every_model = pytest.mark.parametrize("name", FILES)
+every_task = pytest.mark.parametrize(
+    ("name", "task"), [(name, task) for name, c in CLASSES.items() for task in sorted(c.tasks)]
+)
+every_prediction = pytest.mark.parametrize(
+    ("name", "task"),
+    [(n, task) for n, c in CLASSES.items() for task in sorted(c.tasks - {"generation"})],
+)
+generators = pytest.mark.parametrize(
+    "name", [n for n, c in CLASSES.items() if "generation" in c.tasks]
+)
 
 
-def able(task: str) -> pytest.MarkDecorator:
-    """All models that declare a task."""
-    return pytest.mark.parametrize("name", [n for n, c in CLASSES.items() if task in c.tasks])
-
-
-def data(channels: int = 1) -> Dataset:
+def data(task: Task = "generation", channels: int = 1) -> Dataset:
+    """Complete sines for generation, else at irregular times with every other value missing."""
     return sines(
         [], name="sines", title="Sines", n=24, length=LENGTH, channels=channels, seed=0,
+        observed=1.0 if task == "generation" else 0.5,
         split={"seed": 0, "fractions": [0.7, 0.1, 0.2]},
     )  # fmt: skip
 
 
-def built(name: str, channels: int = 1, seed: int = 0) -> Model:
+def built(name: str, task: Task | None = None, channels: int = 1, seed: int = 0) -> Model:
+    task = task or min(CLASSES[name].tasks)
     spec = {
         "class": FILES[name]["class"],
         "config": FILES[name]["tiny"],
         "model": name,
         "seed": seed,
+        "task": task,
     }
-    return build(spec, data(channels), torch.device("cpu"))
+    return build(spec, data(task, channels), torch.device("cpu"))
+
+
+def batch_of(task: Task, n: int, channels: int = 1) -> Batch:
+    dataset = data(task, channels)
+    return View(dataset, task).batch(dataset.train[:n])
 
 
 def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def gappy(batch: Batch) -> Batch:
-    """The batch with about half of its values hidden, one record seeing nothing of channel 0."""
-    mask = (torch.rand(batch.x.shape, generator=seeded(5)) < 0.5).float()
-    mask[0, :, 0] = 0
-    return dataclasses.replace(batch, mask=mask, target=mask)
+def select(batch: Batch, indices: list[int]) -> Batch:
+    return Batch(*(a[indices] for a in (batch.x, batch.t, batch.mask, batch.target)))
 
 
 @pytest.fixture
@@ -98,14 +109,12 @@ def test_knows_no_data_set(name: str) -> None:
             assert dataset not in text, f"{path} names the data set {dataset}"
 
 
-@every_model
+@every_task
 @pytest.mark.parametrize("channels", [1, 3])
-def test_training_step(name: str, channels: int) -> None:
-    model = built(name, channels)
-    dataset = data(channels)
+def test_training_step(name: str, task: Task, channels: int) -> None:
+    model = built(name, task, channels)
     optimisers = model.optimisers()
-    batch = make_batch(dataset, dataset.train[:6])
-    for loss in model.training_step(batch, 0, seeded()):
+    for loss in model.training_step(batch_of(task, 6, channels), 0, seeded()):
         assert loss.value.shape == (), "a loss is a scalar"
         assert loss.value.isfinite(), "the first loss must be finite"
         assert loss.optimiser in optimisers, "name an optimiser that optimisers() builds"
@@ -115,17 +124,20 @@ def test_training_step(name: str, channels: int) -> None:
     assert {id(p) for p in owned} == {id(p) for p in model.parameters() if p.requires_grad}, (
         "the optimisers must cover the parameters exactly"
     )
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    assert all(g.isfinite().all() for g in gradients), "the first gradient must be finite"
 
 
-@every_model
-def test_same_seed_same_weights(name: str) -> None:
+@every_task
+def test_same_seed_same_weights(name: str, task: Task) -> None:
     def after_three_steps(seed: int, noise: int) -> torch.Tensor:
         torch.manual_seed(noise)  # the global stream must not matter
-        model, generator, dataset = built(name, seed=seed), seeded(seed), data()
+        dataset = data(task)
+        model, generator = built(name, task, seed=seed), seeded(seed)
         before = torch.get_rng_state()
         optimisers = model.optimisers()
         for step in range(3):
-            batch = make_batch(dataset, batch_indices(dataset.train, 6, step, seed))
+            batch = View(dataset, task).batch(batch_indices(dataset.train, 6, step, seed))
             for loss in model.training_step(batch, step, generator):
                 optimisers[loss.optimiser].optimiser.zero_grad()
                 loss.value.backward()
@@ -137,13 +149,16 @@ def test_same_seed_same_weights(name: str) -> None:
     assert not torch.equal(after_three_steps(0, 1), after_three_steps(1, 1)), "the seed is ignored"
 
 
-@every_model
-def test_learns(name: str) -> None:
-    model, dataset, generator = built(name), data(), seeded()
+@every_task
+def test_learns(name: str, task: Task) -> None:
+    model, generator = built(name, task), seeded()
     if type(model).loss is Model.loss:
         pytest.skip("no single loss")
-    batch = make_batch(dataset, dataset.train)
-    batch = dataclasses.replace(batch, x=1 + 0.3 * batch.x)  # the mean alone is quickly learnt
+    batch = batch_of(task, 16)
+    # the mean alone is quickly learnt
+    batch = dataclasses.replace(
+        batch, x=(1 + 0.3 * batch.x) * (batch.mask + batch.target).clamp(max=1)
+    )
     optimisers = model.optimisers()
 
     def value() -> float:
@@ -159,26 +174,36 @@ def test_learns(name: str) -> None:
     assert value() < first - 0.1 * abs(first), "30 steps must lower the loss on 16 sines"
 
 
-@every_model
+@every_task
 @pytest.mark.usefixtures("no_noise")
-def test_hidden_values_do_not_matter(name: str) -> None:
-    model, dataset = built(name, 2), data(2)
+def test_values_outside_mask_and_target_do_not_matter_to_the_loss(name: str, task: Task) -> None:
+    model, batch = built(name, task, 2), batch_of(task, 5, 2)
     if type(model).loss is Model.loss:
         pytest.skip("no single loss")
-    batch = gappy(make_batch(dataset, dataset.train[:5]))
+    none = dataclasses.replace(batch, mask=batch.mask.clone(), target=batch.target.clone())
+    none.mask[1, :, 0] = none.target[1, :, 0] = 0  # a channel of which nothing is known
+    outside = 1 - (none.mask + none.target).clamp(max=1)
+    changed = dataclasses.replace(none, x=none.x + 7 * outside)
+    with torch.no_grad():
+        losses = [model.loss(b, 0, seeded()).value for b in (none, changed)]
+    assert torch.equal(*losses), "the loss looks at values outside mask and target"
+
+
+@every_prediction
+@pytest.mark.usefixtures("no_noise")
+def test_hidden_values_do_not_matter(name: str, task: Task) -> None:
+    model, batch = built(name, task, 2).eval(), batch_of(task, 5, 2)
     changed = dataclasses.replace(batch, x=batch.x + 7 * (1 - batch.mask))
     with torch.no_grad():
-        losses = [model.loss(b, 0, seeded()).value for b in (batch, changed)]
-        assert torch.equal(*losses), "the loss looks at values outside mask and target"
-        if "reconstruction" in model.tasks:
-            a, b = (model.predict(b, 1, seeded()) for b in (batch, changed))
-            assert torch.equal(a, b), "a prediction looks at hidden values"
+        a, b = (model.predict(b, 2, seeded()) for b in (batch, changed))
+    assert torch.equal(a.mean, b.mean), "a prediction looks at hidden values"
+    assert torch.equal(a.std, b.std), "a deviation looks at hidden values"
 
 
-@able("generation")
+@generators
 @pytest.mark.parametrize("channels", [1, 3])
 def test_sample(name: str, channels: int) -> None:
-    model = built(name, channels).eval()
+    model = built(name, channels=channels).eval()
     t = torch.linspace(0, 1, LENGTH)
     with torch.no_grad():
         x = model.sample(5, t, seeded())
@@ -190,7 +215,7 @@ def test_sample(name: str, channels: int) -> None:
         assert (x[0] - x[1]).abs().max() > 0, "all samples are the same"
 
 
-@able("generation")
+@generators
 def test_state_round_trip(name: str) -> None:
     model, other = built(name).eval(), built(name, seed=1).eval()
     t = torch.linspace(0, 1, LENGTH)
@@ -202,30 +227,34 @@ def test_state_round_trip(name: str) -> None:
         assert torch.equal(x, other.sample(3, t, seeded())), "there is state outside state_dict"
 
 
-@able("reconstruction")
+@every_prediction
 @pytest.mark.usefixtures("no_noise")
-def test_prediction_does_not_depend_on_its_batch(name: str) -> None:
-    model, dataset = built(name, 2).eval(), data(2)
-    batch = gappy(make_batch(dataset, dataset.train[:5]))
-
-    def select(indices: list[int]) -> Batch:
-        return Batch(*(a[indices] for a in (batch.x, batch.t, batch.mask, batch.target)))
-
+def test_prediction_does_not_depend_on_its_batch(name: str, task: Task) -> None:
+    model, batch = built(name, task, 2).eval(), batch_of(task, 5, 2)
+    others = [3, 1, 4, 0, 2]
     with torch.no_grad():
         together = model.predict(batch, 2, seeded())
-        assert together.shape == (2, 5, LENGTH, 2)
-        permuted = model.predict(select([3, 1, 4, 0, 2]), 2, seeded())
-        assert torch.allclose(permuted, together[:, [3, 1, 4, 0, 2]], atol=1e-5)
-        alone = model.predict(select([2]), 2, seeded())
-        assert torch.allclose(alone[:, 0], together[:, 2], atol=1e-5)
+        s, *shape = together.mean.shape
+        assert s in (1, 2) and tuple(shape) == batch.x.shape, "mean is (S, B, L, D), S = 1 or draws"
+        std = together.std.expand(together.mean.shape)
+        assert (std > 0).all(), "a deviation is positive"
+        permuted = model.predict(select(batch, others), 2, seeded())
+        assert torch.allclose(permuted.mean, together.mean[:, others], atol=1e-5)
+        assert torch.allclose(permuted.std.expand_as(std), std[:, others], atol=1e-5)
+        for i in range(5):
+            length = int((batch.mask + batch.target)[i].any(-1).nonzero().max()) + 1
+            record = Batch(*(a[[i], :length] for a in (batch.x, batch.t, batch.mask, batch.target)))
+            alone = model.predict(record, 2, seeded())
+            assert torch.allclose(alone.mean[:, 0], together.mean[:, i, :length], atol=1e-5), (
+                "a record's prediction depends on its neighbours or its padding"
+            )
 
 
-@every_model
-def test_evidence_bound(name: str) -> None:
-    model, dataset = built(name, 2).eval(), data(2)
+@every_task
+def test_evidence_bound(name: str, task: Task) -> None:
+    model, batch = built(name, task, 2).eval(), batch_of(task, 5, 2)
     if type(model).neg_elbo is Model.neg_elbo:
         pytest.skip("no evidence bound")
-    batch = gappy(make_batch(dataset, dataset.train[:5]))
     with torch.no_grad():
         bound = model.neg_elbo(batch, seeded())
         assert bound.kl.shape == bound.nll.shape == (5,), "one number a record"

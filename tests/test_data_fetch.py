@@ -4,6 +4,7 @@ import hashlib
 import io
 import socket
 import stat
+import tarfile
 import threading
 import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -14,7 +15,7 @@ import yaml
 
 from datasets import fetch as fetching
 from datasets.errors import DataError
-from datasets.fetch import Manifest, fetch, fetch_all, fetch_file, read_manifest
+from datasets.fetch import Manifest, fetch, fetch_all, fetch_file, read_manifest, read_tar
 
 CONTENT = b"@relation Demo\n" + b"1,2,3\n" * 500
 WANTED = "demo/values.tsf"
@@ -35,6 +36,24 @@ def zipped(*members):
 
 
 GOOD_ZIP = zipped(("readme/", b""), ("readme/a.txt", b"hello"), ("values.tsf", CONTENT))
+
+
+def tarred(*members):
+    """A .tar.gz of (name or TarInfo, content) pairs."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+        for member, content in members:
+            info = tarfile.TarInfo(member) if isinstance(member, str) else member
+            if info.isreg():
+                info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+def special(kind, name="set/x"):
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = kind, "/etc/passwd"
+    return info
 
 
 class Server(ThreadingHTTPServer):
@@ -300,6 +319,7 @@ def test_the_manifest_is_complete():
         "temperature_rain",
         "physionet2012",
         "ushcn_raw",
+        "ushcn_maine",
         "ushcn_gru_ode_bayes",
     }
     for entry in sources.values():
@@ -318,9 +338,105 @@ def test_the_mirror_s_files_are_those_of_the_manifest(mirror, tmp_path):
     for name in ("fred_md", "nn5_daily", "solar_weekly"):
         (result,) = fetch(name, tmp_path, mirror)
         assert result.status == "copied"
-    outcomes = [file.path for file in sources["physionet2012"].files if "Outcomes" in file.path]
-    for path in outcomes:
-        assert fetch_file(path, tmp_path, mirror).status == "copied"
+    for file in sources["physionet2012"].files:
+        assert fetch_file(file.path, tmp_path, mirror).status == "copied"
+
+
+RECORDS = {"set/1.txt": b"one\n", "set/2.txt": b"two\n"}
+FOLDER = special(tarfile.DIRTYPE, "set/")
+OFFICIAL = tarred((FOLDER, b""), *RECORDS.items())
+REPACKED = tarred(*reversed(RECORDS.items()))
+
+
+def tar_manifest(*urls):
+    """A manifest of one .tar.gz that may have been packed otherwise."""
+    contents = {"sha256": digest(b"one\ntwo\n"), "repacked": "set.repacked.tar.gz"}
+    file = {"path": "demo/set.tar.gz", "sha256": digest(OFFICIAL), "contents": contents}
+    urls = {"urls": list(urls) or ["http://127.0.0.1:1/"]}
+    return Manifest.model_validate({"sources": {"demo": source(file | urls)}})
+
+
+@pytest.mark.parametrize("packed", [OFFICIAL, REPACKED], ids=["official", "repacked"])
+@pytest.mark.parametrize("name", ["set.tar.gz", "set.repacked.tar.gz"])
+def test_an_archive_of_the_same_contents_serves_as_well(tmp_path, name, packed):
+    mirror, target = tmp_path / "mirror", tmp_path / "target"
+    (mirror / "demo").mkdir(parents=True)
+    (mirror / "demo" / name).write_bytes(packed)
+    (result,) = fetch("demo", target, mirror, tar_manifest())
+    assert result.status == "copied"
+    assert files_in(target) == ["demo/set.tar.gz"]
+    assert result.path.read_bytes() == packed
+    (result,) = fetch("demo", target, None, tar_manifest())
+    assert result.status == "present"
+
+
+@pytest.mark.parametrize(
+    ("packed", "message"),
+    [
+        (tarred(*{**RECORDS, "set/2.txt": b"tow\n"}.items()), "expected contents of sha256 "),
+        (tarred(*RECORDS.items(), ("set/3.txt", b"x")), "expected contents of sha256 "),
+        (tarred(*RECORDS.items(), ("../x", b"")), "unsafe archive member '../x'"),
+        (b"nothing", "expected a .tar.gz archive, found Not a gzipped file"),
+        (HTML, "expected the file, found an HTML page"),
+    ],
+    ids=["changed", "one more", "hostile", "no archive", "page"],
+)
+def test_an_archive_of_other_contents_does_not_serve(server, tmp_path, packed, message):
+    server.routes["set.tar.gz"] = 200, packed, None
+    with pytest.raises(DataError, match=rf"set\.tar\.gz: .*{message}") as caught:
+        fetch("demo", tmp_path, manifest=tar_manifest(server.url("set.tar.gz")))
+    assert "\n" not in str(caught.value)
+    assert files_in(tmp_path) == []
+
+
+def test_a_tar_archive_is_read_in_the_order_of_its_names(tmp_path):
+    path = tmp_path / "set.tar.gz"
+    path.write_bytes(REPACKED)
+    assert list(read_tar(path).items()) == list(RECORDS.items())
+
+
+def pax_bomb():
+    """A header that says that another header of 10 MB follows, which tarfile would hold."""
+    info = tarfile.TarInfo("set/x")
+    info.pax_headers = {"comment": "0" * 10**7}
+    return tarred((info, b""))
+
+
+def sparse_bomb():
+    """A file of 1 TB of which the archive holds nothing."""
+    info = tarfile.TarInfo("set/x")
+    size = str(10**12)
+    info.pax_headers = {"GNU.sparse.size": size, "GNU.sparse.numblocks": "1"}
+    info.pax_headers |= {"GNU.sparse.map": f"{size},0"}
+    return tarred((info, b""))
+
+
+BAD_TARS = {
+    "parent": (tarred(("../x", b"")), r"unsafe archive member '\.\./x'"),
+    "inner parent": (tarred(("a/../../x", b"")), "unsafe archive member 'a/"),
+    "absolute": (tarred(("/etc/x", b"")), "unsafe archive member '/etc/x'"),
+    "drive": (tarred(("C:\\x", b"")), "unsafe archive member 'C:"),
+    "symlink": (tarred((special(tarfile.SYMTYPE), b"")), "unsafe archive member 'set/x'"),
+    "hard link": (tarred((special(tarfile.LNKTYPE), b"")), "unsafe archive member 'set/x'"),
+    "device": (tarred((special(tarfile.CHRTYPE), b"")), "unsafe archive member 'set/x'"),
+    "fifo": (tarred((special(tarfile.FIFOTYPE), b"")), "unsafe archive member 'set/x'"),
+    "twice": (tarred(("set/x", b"a"), ("set/x", b"b")), "unsafe archive member 'set/x'"),
+    "sparse": (sparse_bomb(), "unsafe archive member 'set/x'"),
+    "bomb": (tarred(("x", b"0" * 10**7)), "expected at most 100000 bytes in the archive"),
+    "header bomb": (pax_bomb(), "expected at most 100000 bytes in the archive"),
+    "cut": (OFFICIAL[:-20], "expected a .tar.gz archive, found Compressed file ended"),
+    "damaged": (OFFICIAL[:40] + b"????" + OFFICIAL[44:], "expected a .tar.gz archive, found"),
+    "checksum": (OFFICIAL[:-8] + bytes(8), "expected a .tar.gz archive, found CRC check failed"),
+    "text": (b"nothing", "expected a .tar.gz archive, found Not a gzipped file"),
+}
+
+
+@pytest.mark.parametrize(("packed", "message"), BAD_TARS.values(), ids=BAD_TARS)
+def test_tar_archives_that_must_not_be_read(tmp_path, packed, message):
+    path = tmp_path / "set.tar.gz"
+    path.write_bytes(packed)
+    with pytest.raises(DataError, match=message):
+        read_tar(path, limit=100_000)
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,11 @@ from typing import get_args
 
 import pytest
 
-from harness import grid
-from harness.config import Control, DatasetFile, ModelFile, Settings, Training, check
-from harness.controls import CONTROLS
+from harness import controls, grid
+from harness.config import DatasetFile, ModelFile, Settings, Training, check
 from harness.errors import UserError
+from harness.interpolators import INTERPOLATORS
+from harness.tasks import CONTROLS, TASKS, Control
 
 CONFIG = grid.read_yaml(grid.ROOT / "config" / "config.yaml")
 CHANGES = {p.stem: grid.read_yaml(p) for p in (grid.ROOT / "config").glob("*.yaml")}
@@ -39,11 +40,13 @@ def test_grid_is_the_product_without_repetition() -> None:
         "task": "generation",
         "datasets": ["a"],
         "models": ["m"],
-        "controls": ["c"],
+        "controls": ["gaussian"],
         "seeds": [0, 1],
     }
     cells = grid.cells({"grid": [block, block]})
-    assert [c.path for c in cells] == [f"generation/a/{m}/{s}" for m in "mc" for s in (0, 1)]
+    assert [c.path for c in cells] == [
+        f"generation/a/{m}/{s}" for m in ("m", "gaussian") for s in (0, 1)
+    ]
     assert [c.control for c in cells] == [False, False, True, True]
 
 
@@ -86,7 +89,16 @@ def test_mistakes_in_the_configuration_get_one_line(change: dict, message: str) 
 
 
 def test_every_control_can_be_asked_for() -> None:
-    assert get_args(Control) == CONTROLS
+    assert {"generation": controls.CONTROLS} | dict.fromkeys(
+        TASKS[1:], tuple(INTERPOLATORS)
+    ) == CONTROLS
+    assert set(get_args(Control)) == {*controls.CONTROLS, *INTERPOLATORS}
+
+
+def test_a_control_of_another_task_is_refused() -> None:
+    block = CONFIG["grid"][0] | {"controls": ["gp"]}
+    with pytest.raises(UserError, match=r"grid: expected controls of generation, .* found 'gp'"):
+        grid.cells(CONFIG | {"grid": [block]})
 
 
 def test_unknown_names_list_the_known_ones() -> None:
@@ -138,7 +150,8 @@ def test_broken_yaml_gets_one_line(tmp_path, content: str, message: str) -> None
 
 def test_source_files_follow_imports() -> None:
     files = grid.source_files("ls4.model")
-    assert {"ls4/model.py", "ls4/blocks.py", "ls4/ssm.py", "harness/contract.py"} == set(files)
+    contract = {"harness/contract.py", "harness/tasks.py"}
+    assert {"ls4/model.py", "ls4/blocks.py", "ls4/ssm.py"} | contract == set(files)
     assert "baselines/rnn_vae.py" not in grid.source_files("baselines.latent_ode")
     evaluation = grid.source_files("harness.evaluation")
     assert {"metrics/marginal.py", "harness/trainer.py"} <= set(evaluation)

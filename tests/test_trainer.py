@@ -113,7 +113,7 @@ def _record(spec: dict[str, Any], dataset: Dataset, folder: Path) -> dict[str, A
     description = DatasetFile.model_validate(grid.describe("datasets", "sines"))
     footing = Footing(dataset, description, Evaluation(fits=2, epochs=2))
     outcome = Outcome(**json.loads((folder / "train.json").read_text()))
-    record, _ = evaluate(spec, footing, outcome, folder / "weights.safetensors", CPU)
+    record = evaluate(spec, footing, outcome, folder / "weights.safetensors", CPU).record
     measured = {"train_seconds", "sample_seconds", "score_seconds", "peak_memory_bytes", "date"}
     return record.model_dump(exclude=measured)
 

@@ -43,8 +43,8 @@ def code(*references):
 def read_grid():
     """Return the cells of the grid after a check of every file that they are made from."""
     check("config", "configuration", config)
-    cells = grid.cells(config)
     try:
+        cells = grid.cells(config)
         grid.check_dataset_names(config, "configuration")
         for name in {*grid.available("datasets"), *(cell.dataset for cell in cells)}:
             spec = grid.dataset_spec(config, name)
@@ -63,13 +63,12 @@ def read_grid():
 
 
 CELLS = read_grid()
+TABLES = {  # the paper's, by the tasks of their cells
+    "table1": ["generation"],
+    "table2": ["reconstruction", "interpolation", "extrapolation"],
+}
 MODELS = "|".join(grid.available("models"))
 CELL = "<results>/{task}/{dataset}/{model}/{seed}"
-MANIFEST = {
-    file["path"]: file
-    for source in grid.read_yaml(grid.ROOT / "datasets" / "manifest.yaml")["sources"].values()
-    for file in source["files"]
-}
 
 
 def fetch_options():
@@ -84,8 +83,10 @@ def dataset_spec(wildcards):
 def dataset_parts(wildcards):
     """Return the files that a data set is made from: downloaded, or generated in shards."""
     spec = dataset_spec(wildcards)
+    # An optional data set fetches its files itself: a file that cannot be had must not stop the rest.
+    paths = [] if spec.get("optional") else spec.get("files", [])
     # `ancient`: what the manifest's hash has verified stays the same when it is looked at again.
-    files = [ancient(f"<data>/{path}") for path in spec.get("files", [])]
+    files = [ancient(f"<data>/{path}") for path in paths]
     return files + [
         f"<results>/data/shards/{{dataset}}/{shard}.npz" for shard in spec.get("shards", [])
     ]
@@ -97,7 +98,8 @@ def cell_spec(wildcards):
 
 
 def control_spec(wildcards):
-    return {**wildcards, "seed": int(wildcards.seed), "budget": config["budget"]}
+    identity = {**wildcards, "seed": int(wildcards.seed), "budget": config["budget"]}
+    return identity | grid.protocol(config, wildcards.task)
 
 
 def scoring(wildcards):
@@ -110,9 +112,13 @@ def as_json(function):
     return lambda wildcards: json.dumps(function(wildcards))
 
 
-def of_cells(name, controls=True):
+def of_cells(name, controls=True, tasks=None):
     """Return a file of each cell's directory."""
-    return [f"<results>/{cell.path}/{name}" for cell in CELLS if controls or not cell.control]
+    return [
+        f"<results>/{cell.path}/{name}"
+        for cell in CELLS
+        if (controls or not cell.control) and (tasks is None or cell.task in tasks)
+    ]
 
 
 def targets():

@@ -1,7 +1,8 @@
 rule fetch:
     output:
-        # `update`: a file that is there is never removed, only looked at again if this rule changes
-        update(ensure("<data>/{path}", sha256=lambda wildcards: MANIFEST[wildcards.path]["sha256"])),
+        # The command verifies it. `update`: a file that is there is never removed, only looked at again
+        # if this rule changes.
+        update("<data>/{path}"),
     log:
         "<logs>/fetch/{path}.log",
     retries: 2
@@ -52,8 +53,9 @@ rule prepare:
         "../../environment.yml"
     params:
         spec=as_json(dataset_spec),
+        options=fetch_options(),
     message:
         "Read, normalise and split {wildcards.dataset}"
     shell:
         "python -m harness prepare {wildcards.dataset} {input.parts} --spec {params.spec:q}"
-        " --out {output.data} --split {output.split} &> {log}"
+        " --out {output.data} --split {output.split} {params.options:q} &> {log}"

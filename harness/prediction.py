@@ -1,0 +1,222 @@
+"""Score predictions of hidden or given values: reconstruction, interpolation, extrapolation.
+
+A model or an untrained control says for each test record what the values at its targets are; the
+scores compare, in the data set's normalised units. docs/scores.md explains each name.
+"""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+
+from harness import interpolators
+from harness.batches import View
+from harness.contract import Batch, Diverged, Model, NegElbo, Prediction
+from harness.records import Score
+from metrics.crps import crps_gaussian, crps_samples
+from metrics.elbo import likelihood_floor
+from metrics.error import Sums, bootstrap, ls4, macro, micro, sums
+
+Predict = Callable[[Batch, int, torch.Generator], Prediction]
+
+AVERAGES = {"micro": micro, "macro": macro, "ls4": ls4}
+BATCH = 64  # records that are predicted at once
+EXAMPLES = 3  # records, and channels, kept for the figures
+BAND = (0.05, 0.95)
+CURVE_DRAWS = 5  # draws behind the error at the other shares of hidden points
+
+
+def predictor(model: Model, device: torch.device) -> Predict:
+    """Return a model's predictions, on its own device."""
+    return lambda batch, draws, generator: model.predict(batch.to(device), draws, generator)
+
+
+def control_predictor(view: View, name: str) -> Predict:
+    """Fit a control to all that was observed of the training records; return its predictions."""
+    dataset, train = view.dataset, view.dataset.train
+    control = interpolators.fit(name, dataset.x[train], dataset.t[train], dataset.mask[train])
+
+    def predict(batch: Batch, draws: int, generator: torch.Generator) -> Prediction:
+        mean, std = control.predict(
+            batch.visible.numpy(), batch.t.numpy(), batch.mask.numpy().astype(bool)
+        )
+        mean, std = (torch.from_numpy(np.asarray(a, dtype=np.float32)) for a in (mean, std))
+        return Prediction(mean[None], std)
+
+    return predict
+
+
+def test_batches(view: View, size: int) -> Iterator[Int64[np.ndarray, "B"]]:
+    """Yield the test records, those of similar length together, so that there is little padding."""
+    test = view.dataset.test
+    length = view.dataset.mask[test].any(-1).sum(1)
+    ordered = test[np.argsort(length, kind="stable")]
+    yield from np.split(ordered, range(size, len(ordered), size))
+
+
+@torch.no_grad()
+def score(
+    view: View, predict: Predict, draws: int, size: int, generator: torch.Generator
+) -> list[Score]:
+    """Return the scores of predictions for all test records.
+
+    Parameters
+    ----------
+    view : View
+        The data set as the task shows it.
+    predict : function
+        A model's or a control's.
+    draws : int
+        From each predictive distribution.
+    size : int
+        Records in a batch.
+    generator : torch.Generator
+        On the predictor's device.
+
+    Raises
+    ------
+    Diverged
+        If a prediction is not finite.
+    """
+    found: dict[str, list[Sums]] = {}
+    for indices in test_batches(view, size):
+        batch = view.batch(indices)
+        for name, part in _errors(batch, predict(batch, draws, generator), generator).items():
+            found.setdefault(name, []).append(part)
+    total = {name: Sums.concatenate(parts) for name, parts in found.items()}
+    scores = [
+        _average(f"{quantity}_{average}", total[quantity], average)
+        for quantity in ("mse", "crps")
+        for average in AVERAGES
+    ]
+    scores += [_average(f"mse_draw_{average}", total["mse_draw"], average) for average in AVERAGES]
+    scores.append(_average("crps_literal", total["crps_literal"], "ls4"))
+    if view.task == "interpolation":
+        scores += [_at_share(view, predict, share, size, generator, draws)
+                   for share in view.protocol.shares]  # fmt: skip
+    return scores
+
+
+def _errors(batch: Batch, prediction: Prediction, generator: torch.Generator) -> dict[str, Sums]:
+    """Errors of a batch, summed over time, by the quantity that they are of."""
+    x, target = batch.x.numpy(), batch.target.numpy().astype(bool)
+    mean = prediction.mean
+    at = torch.from_numpy(target).to(mean.device)
+    means = mean[:, at]  # (S, n): what follows needs the targets alone
+    std = prediction.std.expand(mean.shape)[:, at]
+    if not (means.isfinite().all() and std.isfinite().all()):
+        raise Diverged("prediction: not finite")
+    noise = torch.randn(means.shape, generator=generator, device=means.device, dtype=means.dtype)
+    samples = (means + std * noise).cpu().numpy()
+    mu, sd, truth = means.double().cpu().numpy(), std.double().cpu().numpy(), x[target]
+    gaussian = crps_gaussian(truth, mu[0], sd[0])
+    entries = {
+        "mse": (mu.mean(0) - truth) ** 2,
+        "mse_draw": (mu[0] - truth) ** 2,
+        # one Gaussian needs no samples
+        "crps": gaussian if len(mu) == 1 else crps_samples(truth, samples),
+        "crps_literal": gaussian,
+    }
+
+    def spread(values: np.ndarray) -> np.ndarray:
+        out = np.zeros(x.shape)
+        out[target] = values
+        return out
+
+    return {name: sums(spread(values), target) for name, values in entries.items()}
+
+
+def _average(name: str, total: Sums, average: str) -> Score:
+    value = AVERAGES[average](total)
+    spread = bootstrap(AVERAGES[average], total, seed=0)
+    return Score(name=name, value=value, spread=spread, n=int((total.count.sum(1) > 0).sum()))
+
+
+def _at_share(
+    view: View, predict: Predict, share: float, size: int, generator: torch.Generator, draws: int
+) -> Score:
+    """Error of the mean of a few draws where another share of the time points is hidden."""
+    parts = []
+    for indices in test_batches(view, size):
+        batch = view.batch(indices, hidden=share)
+        prediction = predict(batch, min(draws, CURVE_DRAWS), generator)
+        parts.append(_errors(batch, prediction, generator)["mse"])
+    return _average(f"mse_micro_hidden_{round(100 * share)}", Sums.concatenate(parts), "micro")
+
+
+@torch.no_grad()
+def evidence(
+    view: View, model: Model, size: int, device: torch.device, generator: torch.Generator
+) -> list[Score]:
+    """Return the negative ELBO of the test records and its parts, in nats; none without a bound.
+
+    The floor is the likelihood of a model that predicts every target exactly.
+    """
+    if type(model).neg_elbo is Model.neg_elbo:
+        return []
+    parts, counts = [], []
+    for indices in test_batches(view, size):
+        batch = view.batch(indices)
+        parts.append(
+            NegElbo(*(a.double().cpu() for a in model.neg_elbo(batch.to(device), generator)))
+        )
+        counts.append(batch.target.sum((1, 2)).double())
+    kl, nll = (torch.cat(column).numpy() for column in zip(*parts, strict=True))
+    n_values = torch.cat(counts).numpy()
+    sigma = model.config.sigma
+
+    def mean(name: str, values: Float[np.ndarray, "n"]) -> Score:
+        spread = float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None
+        return Score(name=name, value=float(values.mean()), spread=spread, n=len(values))
+
+    per_value = float((kl + nll).sum() / n_values.sum())
+    return [
+        mean("neg_elbo", kl + nll),
+        Score(name="neg_elbo_per_value", value=per_value, n=int(n_values.sum())),
+        mean("neg_elbo_kl", kl),
+        mean("neg_elbo_nll", nll),
+        mean("neg_elbo_floor", np.asarray(likelihood_floor(n_values, sigma))),
+        Score(name="neg_elbo_sigma", value=sigma),
+    ]
+
+
+@torch.no_grad()
+def examples(
+    view: View, predict: Predict, draws: int, generator: torch.Generator
+) -> dict[str, np.ndarray]:
+    """Predict a few long test records, in their most observed channels, for the figures.
+
+    Returns
+    -------
+    dict
+        ``records`` (k,) indices into the data set, ``channels`` (c,); ``t`` (k, L); ``shown``,
+        ``target`` (k, L, c) which values the model saw and which are scored; ``mean``, ``low``,
+        ``high`` (k, L, c) of the predictive distribution, the ends of its 5-95 % band. The observed
+        values are not among them: most sources may not be passed on.
+    """
+    dataset = view.dataset
+    length = dataset.mask[dataset.test].any(-1).sum(1)
+    records = dataset.test[length >= np.median(length)][:EXAMPLES]
+    observed = dataset.mask[dataset.train].sum((0, 1))
+    channels = np.sort(np.argsort(-observed, kind="stable")[:EXAMPLES])
+    batch = view.batch(records)
+    prediction = predict(batch, draws, generator)
+    mean = prediction.mean[..., channels].cpu()
+    std = prediction.std.cpu().expand(prediction.mean.shape)[..., channels]
+    if len(mean) == 1:
+        half = 1.645 * std[0]
+        low, high = mean[0] - half, mean[0] + half
+    else:
+        noise = torch.randn(mean.shape, generator=torch.Generator().manual_seed(0))
+        low, high = np.quantile((mean + std * noise).numpy(), BAND, axis=0)
+    return {
+        "records": records,
+        "channels": channels,
+        "t": batch.t.numpy(),
+        "shown": batch.mask[..., channels].numpy().astype(bool),
+        "target": batch.target[..., channels].numpy().astype(bool),
+        "mean": mean.mean(0).numpy(),
+        "low": np.asarray(low),
+        "high": np.asarray(high),
+    }
