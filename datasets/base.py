@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int, Int64
+from jaxtyping import Bool, Float, Float32, Int, Int64
 
 from datasets.errors import DataError
 from datasets.files import load_arrays, replacing, require, save_arrays, sha256
@@ -309,20 +309,43 @@ def regular_times(n: int, length: int) -> Float32[np.ndarray, "n {length}"]:
     return np.broadcast_to(np.linspace(0, 1, length, dtype=np.float32), (n, length))
 
 
-def compact(
-    t: Float32[np.ndarray, "N L"], x: Float32[np.ndarray, "N L D"], mask: Bool[np.ndarray, "N L D"]
-) -> tuple[Float32[np.ndarray, "N M"], Float32[np.ndarray, "N M D"], Bool[np.ndarray, "N M D"]]:
-    """Leave out the rows in which nothing was observed, and pad at the end to the longest record.
+def pad(
+    record: Int[np.ndarray, "rows"],
+    t: Float[np.ndarray, "rows"],
+    x: Float[np.ndarray, "rows D"],
+    mask: Bool[np.ndarray, "rows D"],
+) -> tuple[Float32[np.ndarray, "N L"], Float32[np.ndarray, "N L D"], Bool[np.ndarray, "N L D"]]:
+    """Lay rows out by record, and pad each at the end to the longest with its last time.
 
-    Padding repeats the last time of the record; a record without any row keeps its first time.
+    Parameters
+    ----------
+    record : (rows,)
+        Whose row it is: 0..N-1, non-decreasing, each at least once.
+    t, x, mask : (rows,), (rows, D), (rows, D)
+        Times, values and where they were observed; others do not matter.
+
+    Returns
+    -------
+    t, x, mask : (N, L), (N, L, D), (N, L, D)
+        As `Dataset` has them; False and 0 in padding.
     """
-    rows = mask.any(-1)
-    length = rows.sum(1)
-    order = np.argsort(~rows, axis=1, kind="stable")[:, : max(int(length.max()), 1)]
-    last = np.maximum(length, 1) - 1
-    order = np.where(np.arange(order.shape[1]) <= last[:, None], order, -1)
-    order = np.where(order < 0, np.take_along_axis(order, last[:, None], 1), order)
-    mask = np.take_along_axis(mask, order[..., None], 1)
-    mask &= np.arange(order.shape[1])[None, :, None] < length[:, None, None]
-    x = np.where(mask, np.take_along_axis(x, order[..., None], 1), np.float32(0))
-    return np.take_along_axis(t, order, 1), x, mask
+    length = np.bincount(record)
+    real = np.arange(length.max()) < length[:, None]
+    times = np.empty(real.shape, np.float32)
+    times[:] = t[np.cumsum(length) - 1, None]
+    values = np.zeros((*real.shape, x.shape[1]), np.float32)
+    observed = np.zeros(values.shape, bool)
+    times[real], values[real], observed[real] = t, np.where(mask, x, 0), mask
+    return times, values, observed
+
+
+def compact(
+    t: Float[np.ndarray, "N L"], x: Float[np.ndarray, "N L D"], mask: Bool[np.ndarray, "N L D"]
+) -> tuple[Float32[np.ndarray, "N M"], Float32[np.ndarray, "N M D"], Bool[np.ndarray, "N M D"]]:
+    """Leave out the rows in which nothing was observed and `pad` those that stay.
+
+    A record without any keeps its first, unobserved.
+    """
+    rows = np.any(mask, axis=-1)
+    rows[:, 0] |= ~np.any(rows, axis=1)
+    return pad(np.nonzero(rows)[0], t[rows], x[rows], mask[rows])

@@ -1,15 +1,9 @@
 """Fetch the files of the manifest from a mirror folder or the network, verified and whole."""
 
-import gzip
-import hashlib
 import shutil
-import stat
-import tarfile
-import zipfile
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Annotated, Literal
 
 import requests
@@ -19,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from requests.exceptions import ChunkedEncodingError
 from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn
 
+from datasets.archives import contents_sha256, is_safe, read_tar, unpack
 from datasets.errors import DataError
 from datasets.files import replacing, sha256
 from datasets.progress import progress
@@ -28,22 +23,16 @@ ATTEMPTS = 4  # per address, for trouble that may pass
 FIRST_WAIT_S = 1.0  # before the second attempt; doubles from then on
 TIMEOUT_S = (10, 60)  # to connect, between two pieces
 PIECE_BYTES = 1 << 20
-TAR_BYTES = 1 << 28  # of a tar archive, unpacked
 
 
 def _safe(path: str) -> str:
-    if not _is_safe(path):
+    if not is_safe(path):
         raise ValueError("expected a relative path without '..'")
     return path
 
 
-def _is_safe(path: str) -> bool:
-    # Backslash and colon: separators and drives for whoever unpacks on Windows.
-    parts = PurePosixPath(path).parts
-    return bool(parts) and parts[0] != "/" and ".." not in parts and not set(path) & set("\\:\0")
-
-
 RelativePath = Annotated[str, AfterValidator(_safe)]
+ArchiveName = Annotated[str, Field(pattern=r"^[\w.-]+\.(zip|tar\.gz)$")]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 Url = Annotated[str, Field(pattern="^https?://[^ ]+$")]
 Bytes = Annotated[int, Field(gt=0)]
@@ -54,9 +43,9 @@ class _Strict(BaseModel):
 
 
 class Archive(_Strict):
-    """A .zip that holds a file."""
+    """A .zip or .tar.gz that holds a file."""
 
-    name: RelativePath
+    name: ArchiveName
     member: RelativePath
     sha256: Sha256
     bytes: Bytes | None = None
@@ -164,9 +153,10 @@ def fetch_file(
     """Put one file of the manifest into the data folder.
 
     A file that is there with the right sha256, its own or that of its contents, is left alone.
-    Otherwise it, or its archive, is taken from the mirror folder (under the file's path in the
-    manifest, or under the archive's or the other packing's name beside it) or from the first
-    address that serves it; it replaces what is there only when its size and sha256 are right.
+    Otherwise it, or its archive, is taken from the data folder (where the archive may lie beside
+    it, as a file of its own), the mirror folder (under the file's path in the manifest, or under
+    the archive's or the other packing's name beside it) or from the first address that serves it;
+    it replaces what is there only when its size and sha256 are right.
 
     Parameters
     ----------
@@ -221,14 +211,16 @@ def _fetch(source: str, file: File, target_dir: Path, mirror: Path | None) -> Fe
         except DataError as error:
             reasons.append(f"{target}: {error} (left as it is)")
     with replacing(target) as part:
-        for place, archive in _places(file, mirror):
+        for place, archive in _places(file, target, mirror):
             try:
                 if archive is None:
                     _get(place, part, file)
                 else:
-                    packed = part.with_name(f"{part.name}.archive")
+                    assert file.bytes is not None  # beside an archive: `File` has it so
+                    packed = part.with_name(f"{part.name}.{archive.name}")
                     _get(place, packed, archive)
-                    _unpack(packed, archive.member, part, file)
+                    unpack(packed, archive.member, file.bytes, part)
+                    _verify(part, file)
                 return FetchResult(
                     source, target, "copied" if isinstance(place, Path) else "downloaded"
                 )
@@ -237,17 +229,26 @@ def _fetch(source: str, file: File, target_dir: Path, mirror: Path | None) -> Fe
         raise DataError(f"{file.path}: no place had the right file: {'; '.join(reasons)}")
 
 
-def _places(file: File, mirror: Path | None) -> Iterator[tuple[Path | str, Archive | None]]:
+def _places(
+    file: File, target: Path, mirror: Path | None
+) -> Iterator[tuple[Path | str, Archive | None]]:
     """Yield where to look, in order, with the archive to be found there if it is one."""
+    if file.archive and (packed := target.with_name(file.archive.name)).is_file():
+        yield packed, file.archive
     if mirror is not None:
-        path = Path(mirror) / file.path
-        yield path, None
-        if file.archive:
-            yield path.with_name(file.archive.name), file.archive
-        if file.contents:
-            yield path.with_name(file.contents.repacked), None
+        yield from places_in(Path(mirror), file)
     for url in file.archive.urls if file.archive else file.urls:
         yield url, file.archive
+
+
+def places_in(mirror: Path, file: File) -> Iterator[tuple[Path, Archive | None]]:
+    """Yield where a mirror folder may have a file, with the archive to be found there if any."""
+    path = mirror / file.path
+    yield path, None
+    if file.archive:
+        yield path.with_name(file.archive.name), file.archive
+    if file.contents:
+        yield path.with_name(file.contents.repacked), None
 
 
 def _get(place: Path | str, target: Path, wanted: File | Archive) -> None:
@@ -336,77 +337,3 @@ def _verify_contents(path: Path, wanted: Contents) -> None:
     found = contents_sha256(read_tar(path))
     if found != wanted.sha256:
         raise DataError(f"expected contents of sha256 {wanted.sha256}, found {found}")
-
-
-def _unpack(path: Path, member: str, target: Path, wanted: File) -> None:
-    """Unpack one member of a zip, after a look at all of them."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            for info in archive.infolist():
-                kind = stat.S_IFMT(info.external_attr >> 16)  # 0 where the packer knew none
-                if not _is_safe(info.filename) or kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-                    raise DataError(f"unsafe archive member {info.filename!r}")
-            if member not in archive.namelist():
-                found = ", ".join(archive.namelist())
-                raise DataError(f"expected archive member {member!r}, found {found or 'none'}")
-            # zipfile reads no more than the size a member declares, so this bounds the output.
-            if (size := archive.getinfo(member).file_size) != wanted.bytes:
-                raise DataError(
-                    f"archive member {member!r}: expected {wanted.bytes} bytes, found {size}"
-                )
-            with archive.open(member) as packed, target.open("wb") as file:
-                shutil.copyfileobj(packed, file)
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
-        raise DataError(f"expected a zip archive, found {error}") from None
-    _verify(target, wanted)
-
-
-def read_tar(path: Path, limit: int = TAR_BYTES) -> dict[str, bytes]:
-    """Read the files of a .tar.gz in the order of their names, without unpacking to the disk.
-
-    Raises
-    ------
-    DataError
-        If it is no .tar.gz or a damaged one, is larger than `limit` bytes without its compression,
-        or holds a name twice, an absolute path, ``..`` or anything but files and folders.
-    """
-    files: dict[str, bytes] = {}
-    try:
-        # tarfile holds whole headers and members in memory; bounding its source bounds them all.
-        with _Bounded(path, limit) as stream, tarfile.open(fileobj=stream, mode="r|") as archive:
-            for member in archive:
-                # A sparse file is larger than what the archive holds of it.
-                plain = member.isdir() or (member.isreg() and not member.issparse())
-                if not plain or not _is_safe(member.name) or member.name in files:
-                    raise DataError(f"unsafe archive member {member.name!r}")
-                if (content := archive.extractfile(member)) is not None:
-                    files[member.name] = content.read()
-            while stream.read(PIECE_BYTES):
-                pass  # up to gzip's checksum, which tarfile does not reach
-    except DataError:
-        raise
-    except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, ValueError) as error:
-        raise DataError(f"expected a .tar.gz archive, found {error}") from None
-    return dict(sorted(files.items()))
-
-
-class _Bounded(gzip.GzipFile):
-    """A file to decompress that ends in an error after `limit` bytes."""
-
-    def __init__(self, path: Path, limit: int) -> None:
-        super().__init__(path)
-        self.limit = limit
-
-    def read(self, size: int | None = -1) -> bytes:
-        piece = super().read(size)
-        if self.tell() > self.limit:
-            raise DataError(f"expected at most {self.limit} bytes in the archive, found more")
-        return piece
-
-
-def contents_sha256(files: dict[str, bytes]) -> str:
-    """Return the sha256 of files, one after the other, in the order given."""
-    digest = hashlib.sha256()
-    for content in files.values():
-        digest.update(content)
-    return digest.hexdigest()

@@ -53,8 +53,8 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int
 
 from datasets import base
+from datasets.archives import contents_sha256, read_tar
 from datasets.errors import DataError
-from datasets.fetch import contents_sha256, read_tar
 from datasets.progress import progress
 
 PARAMETERS = (
@@ -225,7 +225,7 @@ def load(
     channels = [channel for parameter, channel in CHANNEL.items() if parameter not in leave_out]
     parts = base.split(len(lines.names), **split)
     cells = scale(cells[np.isin(cells.channel, channels)], parts, method, lines, report)
-    x, t, mask = grid(cells, channels, lines.names, quantisation)
+    t, x, mask = grid(cells, channels, lines.names, quantisation)
     return base.build(
         name=name,
         title=title,
@@ -433,7 +433,7 @@ def _quantiles(value: np.ndarray, part: np.ndarray, rows: np.ndarray) -> np.ndar
 
 def grid(
     cells: Cells, channels: Sequence[int], names: Sequence[str], quantisation: float
-) -> tuple[Float32[np.ndarray, "N L D"], Float32[np.ndarray, "N L"], Bool[np.ndarray, "N L D"]]:
+) -> tuple[Float32[np.ndarray, "N L"], Float32[np.ndarray, "N L D"], Bool[np.ndarray, "N L D"]]:
     """Lay the values out by record, row and channel, after which come padding rows.
 
     Parameters
@@ -447,34 +447,26 @@ def grid(
 
     Returns
     -------
-    x : (N, L, D)
-        Values, 0 where nothing was observed; L is the largest number of rows of a record.
     t : (N, L)
-        Times in units of 48 h; padding repeats the last of a record.
-    mask : (N, L, D)
-        Where a value was observed.
+        Times in units of 48 h; L is the largest number of rows of a record.
+    x, mask : (N, L, D)
+        Values, and where one was observed.
 
     Raises
     ------
     DataError
         If a record has no value.
     """
-    opens = cells.opens_row()
-    row = np.cumsum(opens) - 1
-    length = np.bincount(cells.record[opens], minlength=len(names))
-    if not length.all():
-        empty = names[int(length.argmin())]
+    count = np.bincount(cells.record, minlength=len(names))
+    if not count.all():
+        empty = names[int(count.argmin())]
         raise DataError(f"expected values in every record, found none in {empty}")
-    start = np.cumsum(length) - length
-    shape = len(names), int(length.max()), len(channels)
-    where = cells.record, row - start[cells.record], np.searchsorted(channels, cells.channel)
-    where = np.ravel_multi_index(where, shape)
-    x, mask = np.zeros(shape, dtype=np.float32), np.zeros(shape, dtype=bool)
-    np.put(x, where, cells.value)
-    np.put(mask, where, True)
-    last = np.minimum(np.arange(shape[1]), length[:, None] - 1)
-    t = cells.bin[opens] * quantisation / HOURS
-    return x, t.astype(np.float32)[start[:, None] + last], mask
+    opens = cells.opens_row()
+    where = np.cumsum(opens) - 1, np.searchsorted(channels, cells.channel)
+    x = np.zeros((np.count_nonzero(opens), len(channels)), dtype=np.float32)
+    mask = np.zeros(x.shape, dtype=bool)
+    x[where], mask[where] = cells.value, True
+    return base.pad(cells.record[opens], cells.bin[opens] * quantisation / HOURS, x, mask)
 
 
 def _one_of(known: Mapping[str, Any], name: str, expected: str) -> Any:

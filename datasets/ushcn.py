@@ -42,7 +42,6 @@ import gzip
 import io
 import math
 import re
-import tarfile
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -53,6 +52,7 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int, Int32, Int64, Shaped, UInt8
 
 from datasets import base
+from datasets.archives import tar_members
 from datasets.errors import DataError
 from datasets.progress import progress
 
@@ -107,16 +107,18 @@ def load(
         If the archive is damaged, unsafe or lacks a state, or as `read_daily`.
     """
     path = _single(files, name)
-    first_year, states, tables, station_years = 1990, 0, [], []
+    first_year, tables, station_years = 1990, [], []
     counts: Counter[str] = Counter()
-    for state, text in _states(path):
-        daily, found = read_daily(text, f"{path}:{state}")
-        year = _years(daily)
-        station_years.append(np.unique(daily["station"] * np.int64(10_000) + year))
-        tables.append(daily[(year >= first_year) & (year < first_year + YEARS)])
-        counts += found
-        states += 1
-    _expect(path, expected, states=states)
+    with progress() as bar:
+        states = bar.track(_states(path), expected["states"], description="Reading the states")
+        for state, content in states:
+            where = f"{path}:{state}"
+            daily, found = read_daily(_text(content, where), where)
+            year = _years(daily)
+            station_years.append(np.unique(daily["station"] * np.int64(10_000) + year))
+            tables.append(daily[(year >= first_year) & (year < first_year + YEARS)])
+            counts += found
+    _expect(path, expected, states=len(tables))
     stations, dropped = _long_lived(np.unique(np.concatenate(station_years)), first_year)
     daily = np.concatenate(tables)
     x = windows(daily[np.isin(daily["station"], stations)], stations, first_year, 1)[:, 0]
@@ -144,7 +146,7 @@ def load(
         scale="each part",
         draws="the same for all stations",
         report={
-            "files of states": states,
+            "files of states": len(tables),
             "values": dict(counts),
             "outliers": outliers,
             "stations dropped": dropped,
@@ -402,9 +404,8 @@ def _build(
 ) -> base.Dataset:
     if not len(x):
         raise DataError(f"data set {name}: expected records with {ROWS} rows, found none")
-    mask = np.isfinite(x)
-    t = np.broadcast_to(np.arange(DAYS, dtype=np.float32) / np.float32(DAYS), mask.shape[:2])
-    t, x32, mask = base.compact(t, np.where(mask, x, 0).astype(np.float32), mask)
+    t = np.broadcast_to(np.arange(DAYS, dtype=np.float32) / np.float32(DAYS), x.shape[:2])
+    t, x32, mask = base.compact(t, x, np.isfinite(x))
     train, validation, test = (np.flatnonzero(part == k) for k in range(len(base.PARTS)))
     windows_of = {name: {} for name in base.PARTS}
     for station, first, k in zip(stations.tolist(), first_years.tolist(), part, strict=True):
@@ -504,31 +505,20 @@ def _integers(
 
 
 def _states(path: Path) -> Iterator[tuple[str, bytes]]:
-    """Yield name and text of each state; the archive holds all states in one file, too."""
+    """Yield name and content of each state; the archive holds all states in one file, too."""
     seen = set()
     try:
-        with (
-            path.open("rb") as file,
-            progress() as bar,
-            tarfile.open(fileobj=file, mode="r|gz") as archive,
-        ):
-            task = bar.add_task(path.name, total=path.stat().st_size)
-            for member in archive:
-                name = PurePosixPath(member.name)
-                safe = member.isreg() or member.isdir()
-                if not safe or name.is_absolute() or ".." in name.parts:
-                    raise DataError(f"{path}: unsafe archive member {member.name!r}")
-                match = STATE_FILE.fullmatch(name.name)
-                if not (match and (content := archive.extractfile(member))):
+        with tar_members(path) as members:
+            for member, _, content in members:
+                name = PurePosixPath(member).name
+                if (match := STATE_FILE.fullmatch(name)) is None:
                     continue
                 if match[1] in seen:
-                    raise DataError(f"{path}: expected each state once, found {name.name} again")
+                    raise DataError(f"expected each state once, found {name} again")
                 seen.add(match[1])
-                where = f"{path}:{name.name}"
-                yield name.name, _text(content.read(MOST_BYTES + 1), where)
-                bar.update(task, completed=file.tell())
-    except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
-        raise DataError(f"{path}: expected a .tar.gz archive, found {error}") from None
+                yield name, content.read(MOST_BYTES + 1)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
 
 
 def _text(content: bytes, where: str) -> bytes:

@@ -78,27 +78,19 @@ def load(
     series, time, mask = series[kept], time[kept], mask[kept]
     value = np.where(mask, value[kept], np.nan)
     test = np.isin(series, parts[2])
-    value = np.where(mask, min_max(value, value[~test]), 0)
+    value = min_max(value, value[~test])
 
     # Series without any row left are dropped, and the others move up.
     found, series = np.unique(series, return_inverse=True)
     order = np.lexsort((time, series))
-    series, time, value, mask = series[order], time[order], value[order], mask[order]
-    length = np.bincount(series)
-    row = np.arange(len(series)) - np.repeat(np.cumsum(length) - length, length)
-    shape = (len(found), int(length.max()))
-    t = np.zeros(shape, np.float32)
-    x = np.zeros((*shape, D), np.float32)
-    observed = np.zeros((*shape, D), bool)
-    t[series, row], x[series, row], observed[series, row] = time / END, value, mask
-    t, x, observed = base.compact(t, x, observed)
+    t, x, mask = base.pad(series[order], time[order] / END, value[order], mask[order])
     train, validation, test = (np.flatnonzero(np.isin(found, part)) for part in parts)
     return base.build(
         name=name,
         title=title,
         x=x,
         t=t,
-        mask=observed,
+        mask=mask,
         split_options=split,
         parts=(train, validation, test),
         normalisation="min-max of each element over training and validation",

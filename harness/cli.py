@@ -286,7 +286,7 @@ def tables(records: Path, tasks: list[str] | None, out: Path, readme: Path | Non
     for path in tables.write(found, out):
         print(path)
     if readme is not None:
-        tables.update_readme(readme, tables.readme_section(found))
+        tables.update_readme(readme, found)
     return 0
 
 

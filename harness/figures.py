@@ -1,19 +1,22 @@
 """Figures from the cells' directories: each plot function takes arrays or a tidy frame and returns
 a figure; `write` alone writes files. The same cells and data give the same bytes.
 
-Colours (Okabe & Ito 2008, safe for colour-blind readers) belong to models, the same in all figures;
-data are black, controls grey.
+Colours belong to models, the same in all figures; data are black, controls grey. They are Okabe and
+Ito's (2008) and some of Tol's "muted" (2021), both made for colour-blind readers. Where lines of
+many models cross, markers differ as well.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import matplotlib.style
 import numpy as np
 import pandas as pd
 import seaborn as sns
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
@@ -21,35 +24,59 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from datasets.base import Dataset
 from datasets.files import replacing
 from harness import comparison, summary
-from harness.comparison import CHANCE, SCORES, Section
+from harness.batches import view
+from harness.comparison import Quantity, Section
 from harness.errors import UserError
-from harness.records import write_json
+from harness.grid import digest
+from harness.records import Record, write_json
 from harness.summary import CellFiles
-from harness.tables import ARROWS, ending, label, shortest
+from harness.tables import ending, label, measure, shares, shortest
+from harness.typeset import number
 
 STYLE = Path(__file__).with_suffix(".mplstyle")
 FRONT = "flame"  # the data set of the paper's figure 1
-PALETTE = {"ls4": "#0072B2", "latent_ode": "#D55E00", "rnn_vae": "#009E73"}
-SPARE = ("#CC79A7", "#E69F00", "#56B4E9", "#8C6D31", "#7F3C8D")  # for other models, by name
+PALETTE = {
+    "ls4": "#0072B2",
+    "ls4_time": "#56B4E9",
+    "ls4_union": "#332288",
+    "latent_ode": "#D55E00",
+    "rnn_vae": "#009E73",
+    "rnn": "#CC79A7",
+    "gru_d": "#E69F00",
+    "ode_rnn": "#8C6D31",
+    "cru": "#882255",
+    "f_cru": "#AA4499",
+}
+SPARE = ("#44AA99", "#999933", "#117733", "#CC6677", "#DDCC77")  # for other models, by name
 DATA, CONTROL = "black", "#777777"
 EXAMPLES = summary.EXAMPLES
 BINS = 50
 CAPTIONS = "captions.json"
-UNITS = {"marginal": "share", "classification": "nats", "prediction": "unit²"}  # of the data
+MARKERS = "osD^v<>phX"
+DASHES = ("--", ":", "-.", "-")
+PER_LINE = 5  # panels beside each other
+SPAN = 1e3  # of a logarithmic axis; what lies below is a number at its end
+SPREAD = (  # of the scores of generation
+    "over evaluator fits (marginal: over bootstrap resamples). Grey band: the noise floor, real "
+    "training series in place of samples, with its own deviation. Dotted line: ln 2, a classifier "
+    "that cannot tell."
+)
+SPREAD_PREDICTED = "under resampling of the test records. Averages over all values to predict."
 
 
 def write(records_dir: Path, data_dir: Path, out: Path) -> list[Path]:
     """Write all figures as .pdf and .png below `out`, and their captions, and return the paths.
 
     What lies in `out` and is not drawn this time stays, with its caption: most data may not be
-    passed on, so figure 2 of records that were is not to be lost where the data are not at hand.
+    passed on, so what shows them is not to be lost where the data are not at hand.
 
     Parameters
     ----------
     records_dir : Path
         Searched for cells; one without summary or history is left out of the figures that need it.
     data_dir : Path
-        Prepared data; figure 2 is drawn where those that the records are about are here.
+        Prepared data; figure 2 and predictions are drawn where those that the records are about
+        are here.
     out : Path
 
     Raises
@@ -88,9 +115,11 @@ def _figures(cells: list[CellFiles], data_dir: Path) -> Iterator[tuple[str, Figu
     """Yield each figure with the stem of its files and its caption."""
     compared = comparison.sections([cell.record for cell in cells])
     palette = colours(sorted({row.model for s in compared for row in s.models if row.records}))
-    stems: set[str] = set()
+    stems: set[tuple[str, str]] = set()
     for section in compared:
         head = section.head
+        if section.skipped:
+            continue
         own = {(r.model, r.seed) for row in section.rows for r in row.records}
         key = (head.task, head.budget, head.dataset)
         files = {
@@ -100,9 +129,9 @@ def _figures(cells: list[CellFiles], data_dir: Path) -> Iterator[tuple[str, Figu
             and (c.record.model, c.record.seed) in own
         }
         stem = f"{head.dataset}_{head.budget}"
-        if stem in stems:  # the same data set once more, on another footing
-            stem += f"_{head.data_digest[:8]}_{head.split_digest[:8]}_{head.evaluator_epochs}"
-        stems.add(stem)
+        if (head.task, stem) in stems:  # the same data set once more, on another footing
+            stem += f"_{digest(comparison.footing(head))[:8]}"
+        stems.add((head.task, stem))
         for kind, figure, caption in _of_section(section, files, palette, data_dir):
             yield f"{kind}_{stem}", figure, caption
 
@@ -115,63 +144,139 @@ def _of_section(
 ) -> Iterator[tuple[str, Figure, str]]:
     head = section.head
     what = f"{head.title}, budget {head.budget}"
-    shown: dict[str, dict[str, np.ndarray]] = {}  # model -> arrays of its first seed with samples
-    names = []
-    for row in section.models:
-        for record in row.done:
-            arrays = files[row.model, record.seed].summary()
-            if arrays:
-                shown[row.model] = arrays
-                names.append(f"{label(row.model)} seed {record.seed}")
-                break
-    if shown:
-        who = f"{what}; {', '.join(names)}"
-        n = f"{head.n_test} test series and as many samples"
-        channel = "" if head.channels == 1 else " First channel."
-        first = next(iter(shown.values()))
-        if head.dataset == FRONT:
-            bands = {"data": _band(first, "real")} | {m: _band(a, "fake") for m, a in shown.items()}
-            yield (
-                "figure1a",
-                mean_trajectories(bands, palette, who),
-                f"Figure 1a. {who}. Mean (line) and 5–95 % band over {n} at each time step; the "
-                f"dashed line is the mean of the data.",
-            )
-            values = {"data": first["real_at_steps"][..., 0]}
-            values |= {m: a["fake_at_steps"][..., 0] for m, a in shown.items()}
-            yield (
-                "figure1b",
-                step_histograms(values, first["steps"], palette, who),
-                f"Figure 1b. {who}. Histograms of {n} at four time steps, {BINS} bins over the "
-                "range of the data; generated values outside it count in the outermost bins. The "
-                "thin black outline is the histogram of the data.",
-            )
-        dataset = _prepared(section, data_dir)
-        if dataset is not None:
-            series = {"real": dataset.x[dataset.test[:EXAMPLES], :, 0]}
-            series |= {m: a["examples"][..., 0] for m, a in shown.items()}
-            yield (
-                "figure2",
-                samples(series, f"value; 1 is the {dataset.meta['unit']}", palette, who),
-                f"Figure 2. {who}. Test series and samples, the first {EXAMPLES} of each.{channel}",
-            )
+    of_task, spread = "", SPREAD
+    if head.task == "generation":
+        yield from _generated(section, files, palette, data_dir, what)
+    else:
+        what = f"{head.title}, {head.task}, budget {head.budget}"
+        of_task, spread = f"_{head.task}", SPREAD_PREDICTED
+        yield from _predicted(section, files, palette, data_dir, what)
+    quantities = [q for q in section.quantities.values() if not q.optional]
     yield (
-        "scores",
-        score_intervals(score_lines(section), _floors(section), palette, what),
-        f"Robust scores. {what}. A dot for each seed with the standard deviation over evaluator "
-        "fits (marginal: over bootstrap resamples). Grey band: the noise floor, real training "
-        "series in place of samples, with its own deviation. Dotted line: ln 2, a classifier that "
-        "cannot tell.",
+        f"scores{of_task}",
+        score_intervals(score_lines(section), quantities, _floors(section), palette, what),
+        f"Robust scores. {what}. A dot for each seed with the standard deviation {spread}",
     )
     curves = _curves(section, files)
     if not curves.empty:
         yield (
-            "training",
+            f"training{of_task}",
             training_curves(curves, palette, what),
             f"Training curves. {what}. Each model's own training loss (solid) and the same on the "
             "validation series (dashed), a line for each seed; a cross marks a seed that did not "
             "end well. Losses of different models are not comparable.",
         )
+
+
+def _generated(
+    section: Section,
+    files: Mapping[tuple[str, int], CellFiles],
+    palette: Mapping[str, str],
+    data_dir: Path,
+    what: str,
+) -> Iterator[tuple[str, Figure, str]]:
+    """The paper's figures of generated series."""
+    head = section.head
+    shown = _first_seeds(section, files)
+    if not shown:
+        return
+    arrays = {model: found for model, (_, found) in shown.items()}
+    who = _who(what, shown)
+    n = f"{head.n_test} test series and as many samples"
+    channel = "" if head.channels == 1 else " First channel."
+    first = next(iter(arrays.values()))
+    if head.dataset == FRONT:
+        bands = {"data": _band(first, "real")} | {m: _band(a, "fake") for m, a in arrays.items()}
+        yield (
+            "figure1a",
+            mean_trajectories(bands, palette, who),
+            f"Figure 1a. {who}. Mean (line) and 5–95 % band over {n} at each time step; the "
+            f"dashed line is the mean of the data.",
+        )
+        values = {"data": first["real_at_steps"][..., 0]}
+        values |= {m: a["fake_at_steps"][..., 0] for m, a in arrays.items()}
+        yield (
+            "figure1b",
+            step_histograms(values, first["steps"], palette, who),
+            f"Figure 1b. {who}. Histograms of {n} at four time steps, {BINS} bins over the "
+            "range of the data; generated values outside it count in the outermost bins. The "
+            "thin black outline is the histogram of the data.",
+        )
+    dataset = _prepared(section, data_dir)
+    if dataset is not None:
+        series = {"real": dataset.x[dataset.test[:EXAMPLES], :, 0]}
+        series |= {m: a["examples"][..., 0] for m, a in arrays.items()}
+        yield (
+            "figure2",
+            samples(series, f"value; 1 is the {dataset.meta['unit']}", palette, who),
+            f"Figure 2. {who}. Test series and samples, the first {EXAMPLES} of each.{channel}",
+        )
+
+
+def _predicted(
+    section: Section,
+    files: Mapping[tuple[str, int], CellFiles],
+    palette: Mapping[str, str],
+    data_dir: Path,
+    what: str,
+) -> Iterator[tuple[str, Figure, str]]:
+    """Predictions of single records, and the error against the share of hidden points."""
+    task = section.head.task
+    shown = _first_seeds(section, files)
+    # records and channels are the same for all models
+    first = next((arrays for _, arrays in shown.values() if arrays["target"].any()), None)
+    dataset = _prepared(section, data_dir) if first else None
+    if first and dataset is not None:
+        index = int(first["target"].sum((0, 1)).argmax())
+        names = dataset.meta["channels"]
+        channel = int(first["channels"][index])
+        name = names[channel] if names else f"channel {channel}"
+        unit = dataset.meta["unit"].partition(" (")[0]  # without the raw units
+        who = _who(what, shown)
+        yield (
+            f"predictions_{task}",
+            predictions(
+                {
+                    model: _example(record, arrays, index, dataset)
+                    for model, (record, arrays) in shown.items()
+                },
+                (f"time; 1 is {dataset.meta['time']}", f"{name}; 1 is the {unit}"),
+                palette,
+                what,
+            ),
+            f"Predictions. {who}. {name} of test records. Dots: values that the model saw, in "
+            "reconstruction also those to predict; circles: values to predict that it did not see. "
+            "Mean (line) and 5–95 % band of the predictive distribution at the record's time "
+            "points.",
+        )
+    if task == "interpolation":
+        lines = share_lines(section)
+        if len(set(lines["share"])) > 1:
+            yield (
+                "hidden_share",
+                hidden_share(lines, measure(section.quantities["mse"]), palette, what),
+                f"Error against the share of hidden time points. {what}. One trained model at all "
+                "shares; mean over seeds, bars: standard deviation under resampling of the test "
+                "records. Controls in grey.",
+            )
+
+
+def _first_seeds(
+    section: Section, files: Mapping[tuple[str, int], CellFiles]
+) -> dict[str, tuple[Record, dict[str, np.ndarray]]]:
+    """The record and the arrays of each model's first seed that has arrays."""
+    shown = {}
+    for row in section.models:
+        for record in row.done:
+            arrays = files[row.model, record.seed].summary()
+            if arrays:
+                shown[row.model] = record, arrays
+                break
+    return shown
+
+
+def _who(what: str, shown: Mapping[str, tuple[Record, dict[str, np.ndarray]]]) -> str:
+    return f"{what}; {', '.join(f'{label(m)} seed {r.seed}' for m, (r, _) in shown.items())}"
 
 
 # -- what is plotted ------------------------------------------------------------------------------
@@ -200,29 +305,74 @@ def _prepared(section: Section, data_dir: Path) -> Dataset | None:
 
 
 def _floors(section: Section) -> dict[str, tuple[float, float]]:
-    floors = {score: section.floor(score) for score in SCORES}
+    floors = {name: section.floor(name) for name in section.quantities}
     return {score: floor for score, floor in floors.items() if floor is not None}
 
 
 def score_lines(section: Section) -> pd.DataFrame:
     """Return a line for each record and robust score: model, control, seed, score, value, spread.
 
-    A record that has none keeps a line without a score, with how it ended.
+    Value and spread are multiplied with the quantity's scale, `score` is its name. A record that
+    has none keeps a line without a score, with how it ended.
     """
     lines = []
     for row in section.rows:
         for record in row.records:
             line = {"model": row.model, "control": row.control, "seed": record.seed}
-            robust = {f"{score}_robust": score for score in SCORES}
+            robust = {q.robust: q for q in section.quantities.values()}
             found = [
-                line | {"score": robust[s.name], "value": s.value, "spread": s.spread}
+                line | {"score": q.name, "value": _times(s.value, q), "spread": _times(s.spread, q)}
                 for s in record.scores
-                if s.name in robust
+                if (q := robust.get(s.name))
             ]
             end = None if record.status == "done" else ending(record)
             lines += [item | {"ending": end} for item in found or [line]]
     columns = ["model", "control", "seed", "score", "value", "spread", "ending"]
     return pd.DataFrame(lines, columns=columns).astype({"value": float, "spread": float})
+
+
+def _times(value: float | None, quantity: Quantity) -> float | None:
+    return None if value is None else quantity.scale * value
+
+
+def share_lines(section: Section) -> pd.DataFrame:
+    """Return the scaled error of each row: model, control, share (%), value, spread."""
+    scale = section.quantities["mse"].scale
+    lines = []
+    for row in section.rows:
+        for share, score in shares(section).items():
+            estimate = row.estimate(score)
+            if estimate.value is not None:
+                line = {"model": row.model, "control": row.control, "share": 100 * share}
+                spread = scale * (estimate.evaluator_spread or 0)
+                lines.append(line | {"value": scale * estimate.value, "spread": spread})
+    return pd.DataFrame(lines, columns=["model", "control", "share", "value", "spread"])
+
+
+@dataclass(frozen=True)
+class Example:
+    """A channel of some records and what is predicted of it; padding is NaN."""
+
+    t: Float[np.ndarray, "k L"]
+    x: Float[np.ndarray, "k L"]
+    shown: Bool[np.ndarray, "k L"]
+    target: Bool[np.ndarray, "k L"]
+    mean: Float[np.ndarray, "k L"]
+    low: Float[np.ndarray, "k L"]
+    high: Float[np.ndarray, "k L"]
+
+
+def _example(
+    record: Record, arrays: Mapping[str, np.ndarray], index: int, dataset: Dataset
+) -> Example:
+    """Put the values, which are not kept with the cell, beside a prediction of them."""
+    seen = view({"task": record.task, "protocol": record.protocol, **record.settings}, dataset)
+    x = seen.batch(arrays["records"]).x.numpy()[..., arrays["channels"][index]]
+    last = np.diff(arrays["t"], axis=1, prepend=-1) <= 0  # padding repeats the last time
+    parts = {name: np.where(last, np.nan, arrays[name][..., index])
+             for name in ("mean", "low", "high")}  # fmt: skip
+    shown, target = (arrays[name][..., index] for name in ("shown", "target"))
+    return Example(arrays["t"], x, shown, target, **parts)
 
 
 def _curves(section: Section, files: Mapping[tuple[str, int], CellFiles]) -> pd.DataFrame:
@@ -341,41 +491,54 @@ def samples(
 
 def score_intervals(
     lines: pd.DataFrame,
+    quantities: Sequence[Quantity],
     floors: Mapping[str, tuple[float, float]],
     palette: Mapping[str, str],
     title: str,
 ) -> Figure:
     """Plot robust scores as dots with intervals: a panel for each score, a row for each model.
 
+    On a logarithmic axis, scores far below the others, such as 0, are written at its end.
+
     Parameters
     ----------
     lines : DataFrame
         As `score_lines` returns it; rows appear in its order.
+    quantities : sequence of Quantity
     floors : mapping
-        score -> the noise floor's value and spread.
+        Name of a quantity -> the noise floor's value and spread.
     """
     rows = list(lines.groupby("model", sort=False))
     n_models = lines.loc[~lines["control"], "model"].nunique()
     figure = Figure(figsize=(7.0, 0.25 * len(rows) + 1.1))
-    axes = figure.subplots(1, len(SCORES), sharey=True)
-    for ax, score in zip(axes, SCORES, strict=True):
+    axes = figure.subplots(1, len(quantities), sharey=True, squeeze=False)[0]
+    for ax, quantity in zip(axes, quantities, strict=True):
+        score = quantity.name
         if score in floors:
             value, spread = floors[score]
             ax.axvspan(value - spread, value + spread, color="0.85", linewidth=0)
-        if score == "classification":
-            ax.axvline(CHANCE, color=CONTROL, linestyle=":", linewidth=0.8)
+        if quantity.ceiling is not None:
+            ax.axvline(quantity.ceiling, color=CONTROL, linestyle=":", linewidth=0.8)
         values = lines.loc[lines["score"] == score, "value"]
-        if score != "classification" and 0 < 10 * float(values.min()) < float(values.max()):
+        floor = float(values.max()) / SPAN
+        smallest = float(values[values > floor].min())
+        if quantity.ceiling is None and 10 * smallest < float(values.max()):
             ax.set_xscale("log")
-            _log_ticks(ax.xaxis)
+        else:
+            floor = -np.inf
         for y, (name, own) in enumerate(rows):
             colour = palette.get(str(name), CONTROL)
             found = own.query("score == @score").dropna(subset=["value"])
-            half = 0.2 if len(found) > 1 else 0.0
+            near, far = found.query("value > @floor"), found.query("value <= @floor")
+            if len(far):
+                text = ", ".join(dict.fromkeys(number(value, 2) for value in far["value"]))
+                ax.text(0.02, y, text, ha="left", va="center", color=colour, fontsize=6,
+                        transform=ax.get_yaxis_transform())  # fmt: skip
+            half = 0.2 if len(near) > 1 else 0.0
             ax.errorbar(
-                found["value"],
-                y + np.linspace(-half, half, len(found)),
-                xerr=found["spread"].fillna(0.0),
+                near["value"],
+                y + np.linspace(-half, half, len(near)),
+                xerr=near["spread"].fillna(0.0),
                 fmt="o",
                 markersize=3,
                 color=colour,
@@ -387,10 +550,12 @@ def score_intervals(
                 ax.text(0.5, y, why, ha="center", va="center", color=colour, fontsize=6,
                         transform=ax.get_yaxis_transform(),
                         bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})  # fmt: skip
+        if ax.get_xscale() == "log":
+            _log_ticks(ax.xaxis)
         if 0 < n_models < len(rows):
             ax.axhline(n_models - 0.5, color=CONTROL, linewidth=0.5)
-        side = "right" if ARROWS[score] == "↑" else "left"
-        ax.set_xlabel(f"{score}, {UNITS[score]}\nbetter to the {side}")
+        side = "left" if quantity.ceiling is None else "right"
+        ax.set_xlabel(f"{measure(quantity)}, {quantity.unit}\nbetter to the {side}")
         ax.set_ylim(len(rows) - 0.5, -0.5)
     axes[0].set_yticks(range(len(rows)), [_share_done(str(name), own) for name, own in rows])
     figure.suptitle(title)
@@ -403,6 +568,90 @@ def _share_done(name: str, own: pd.DataFrame) -> str:
     return label(name) + ("" if done == seeds else f"\n{done} of {seeds} seeds")
 
 
+def predictions(
+    examples: Mapping[str, Example],
+    axis_labels: tuple[str, str],
+    palette: Mapping[str, str],
+    title: str,
+) -> Figure:
+    """Plot predictions of a channel, a row for each model and a column for each record.
+
+    The vertical axis is that of the observed values, with a margin: a band may leave it.
+
+    Parameters
+    ----------
+    examples : mapping
+        Models -> predictions of the same records.
+    axis_labels : (str, str)
+        Of time and value.
+    """
+    first = next(iter(examples.values()))
+    rows, columns = len(examples), len(first.t)
+    figure = Figure(figsize=(2.3 * columns + 0.6, 1.05 * rows + 0.9))
+    axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    crowd = max((first.shown | first.target).sum(1))
+    size = float(np.clip(24 / np.sqrt(crowd), 0.9, 2.4))
+    for line, (name, example) in zip(axes, examples.items(), strict=True):
+        colour = palette.get(name, DATA)
+        for k, ax in enumerate(line):
+            t, x, shown, target = example.t[k], example.x[k], example.shown[k], example.target[k]
+            ax.fill_between(t, example.low[k], example.high[k], color=colour, alpha=0.25,
+                            linewidth=0)  # fmt: skip
+            ax.plot(t, example.mean[k], color=colour, zorder=3)
+            hidden = target & ~shown
+            ax.plot(t[shown], x[shown], "o", color=DATA, markersize=0.7 * size)
+            ax.plot(t[hidden], x[hidden], "o", color=DATA, markersize=size, markerfacecolor="none",
+                    markeredgewidth=0.2 * size)  # fmt: skip
+        line[0].set_ylabel(label(name))
+    observed = first.x[first.shown | first.target]
+    margin = 0.25 * (float(np.ptp(observed)) or 1.0)
+    axes[0, 0].set_ylim(observed.min() - margin, observed.max() + margin)
+    for k, ax in enumerate(axes[0]):
+        ax.set_title(f"test record {k + 1}")
+    hidden = (first.target & ~first.shown).any()
+    names = ["shown", "hidden, to predict"] if hidden else ["shown and to predict"]
+    dots = axes[0, 0].lines[1 : len(names) + 1]
+    figure.legend(dots, names, loc="outside lower right", ncols=2)
+    figure.supxlabel(axis_labels[0])
+    figure.supylabel(axis_labels[1])
+    figure.suptitle(title)
+    return figure
+
+
+def hidden_share(lines: pd.DataFrame, name: str, palette: Mapping[str, str], title: str) -> Figure:
+    """Plot the error against the share of hidden time points, a line for each model and control.
+
+    Parameters
+    ----------
+    lines : DataFrame
+        As `share_lines` returns it.
+    name : str
+        Of the error.
+    """
+    rows = list(lines.groupby("model", sort=False))
+    figure = Figure(figsize=(5.6, 3.4))
+    ax = figure.subplots()
+    models = controls = 0
+    for model, own in rows:
+        style: dict[str, Any]
+        if own["control"].to_numpy().any():
+            style = {"color": CONTROL, "linestyle": DASHES[controls % len(DASHES)]}
+            controls += 1
+        else:
+            colour = palette.get(str(model), DATA)
+            style = {"color": colour, "marker": MARKERS[models % len(MARKERS)], "markersize": 3}
+            models += 1
+        ax.errorbar(own["share"], own["value"], yerr=own["spread"], label=label(str(model)),
+                    linewidth=1.0, elinewidth=0.6, **style)  # fmt: skip
+    if max(lines["value"].tolist()) > 0:
+        ax.set_yscale("log")
+        _log_ticks(ax.yaxis)
+    ax.set(xlabel="hidden time points, %", ylabel=name, xticks=sorted(lines["share"].unique()))
+    figure.legend(loc="outside right center")
+    figure.suptitle(title)
+    return figure
+
+
 def training_curves(lines: pd.DataFrame, palette: Mapping[str, str], title: str) -> Figure:
     """Plot training and validation loss against the step, a panel for each model.
 
@@ -412,9 +661,13 @@ def training_curves(lines: pd.DataFrame, palette: Mapping[str, str], title: str)
         Columns model, seed, ending (None where all went well), step, loss, validation_loss.
     """
     rows = list(lines.groupby("model", sort=False))
-    figure = Figure(figsize=(2.3 * len(rows) + 0.4, 2.4))
-    axes = figure.subplots(1, len(rows), squeeze=False)[0]
-    for ax, (model, own) in zip(axes, rows, strict=True):
+    columns = min(len(rows), PER_LINE)
+    height = -(-len(rows) // columns)
+    figure = Figure(figsize=(2.3 * columns + 0.4, 2.0 * height + 0.4))
+    axes = figure.subplots(height, columns, squeeze=False)
+    for ax in axes.flat[len(rows) :]:
+        ax.remove()
+    for ax, (model, own) in zip(axes.flat[: len(rows)], rows, strict=True):
         name = str(model)
         for loss, line in (("loss", "-"), ("validation_loss", "--")):
             sns.lineplot(own, x="step", y=loss, units="seed", estimator=None, linestyle=line,
@@ -428,14 +681,16 @@ def training_curves(lines: pd.DataFrame, palette: Mapping[str, str], title: str)
         else:
             ax.set_yscale("symlog")
         ax.set(title=label(name), xlabel="optimiser step", ylabel="")
-    axes[0].set_ylabel("loss")
+    for ax in axes[:, 0]:
+        ax.set_ylabel("loss")
     figure.suptitle(title)
     return figure
 
 
 def _log_ticks(axis: Axis) -> None:
-    """Put plain numbers at 1 and 3 of each decade."""
-    axis.set_major_locator(LogLocator(subs=(1, 3)))
+    """Put plain numbers at 1 and 3 of each decade, at 1 alone where they would be too many."""
+    low, high = axis.get_view_interval()
+    axis.set_major_locator(LogLocator(subs=(1, 3) if high < 2e3 * low else (1,)))
     axis.set_major_formatter("{x:g}")
     axis.set_minor_formatter(NullFormatter())
 

@@ -44,17 +44,20 @@ def write(records: list[Record], tables_dir: Path, figures_dir: Path, out: Path)
     )
     ordered = [r for s in comparison.sections(records) for row in s.rows for r in row.records]
     documents = tables.documents(records)
-    first = tuple(comparison.TABLES.values())
+    main = {"Table 1": ("table1",), "Table 2": ("overview", "table2")}
+    shown = {name: [d for d in documents if d.kind in kinds] for name, kinds in main.items()}
     write_text(
         out,
         environment.get_template(TEMPLATE.name).render(
             runs=[_run(list(group)) for _, group in groupby(ordered, lambda r: (r.task, r.budget))],
-            main=[d for d in documents if d.stem.startswith(first)],
-            others=[d for d in documents if not d.stem.startswith(first)],
+            main={name: some for name, some in shown.items() if some},
+            others=[d for d in documents if not any(d.kind in kinds for kinds in main.values())],
+            details={d.stem: tables.details(d, documents) for d in documents},
             files=sorted(path.name for path in tables_dir.glob("*")),
             tables_dir=tables_dir.name,
             figures=_figures(figures_dir),
-            failures=[r for r in ordered if r.status != "done"],
+            failures=[r for r in ordered if r.status not in ("done", "skipped")],
+            skipped=_skipped(ordered),
             records=ordered,
             label=tables.label,
             duration=tables.duration,
@@ -76,8 +79,13 @@ def _run(records: list[Record]) -> dict[str, Any]:
         "datasets": [
             {
                 "title": group[0].title,
-                "digests": sorted({(r.data_digest, r.split_digest) for r in group}),
-                "counts": sorted({(r.n_train, r.n_validation, r.n_test) for r in group}),
+                "digests": sorted(
+                    {(r.data_digest, r.split_digest) for r in group if r.data_digest}
+                ),
+                "counts": sorted(
+                    {(r.n_train, r.n_validation, r.n_test) for r in group if r.data_digest}
+                ),
+                "skipped": sorted({str(r.reason) for r in group if r.status == "skipped"}),
                 "rows": [
                     (tables.label(model), [r.seed for r in group if r.model == model])
                     for model in dict.fromkeys(r.model for r in group)
@@ -92,6 +100,14 @@ def _run(records: list[Record]) -> dict[str, Any]:
         "from": dates[0],
         "to": dates[-1],
     }
+
+
+def _skipped(records: list[Record]) -> list[tuple[str, str | None, int]]:
+    """Data sets that could not be had: budget and title, why, and the number of cells."""
+    found = Counter(
+        (f"{r.title}, budget {r.budget}", r.reason) for r in records if r.status == "skipped"
+    )
+    return [(what, why, n) for (what, why), n in found.items()]
 
 
 def _figures(folder: Path) -> list[dict[str, str]]:

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from rich.console import Console
 from rich.table import Table
 
+from harness.batches import view
 from harness.controls import CONTROLS
 from harness.errors import UserError
 from harness.evaluation import Fake, Footing, control_scores, own_scores, score
@@ -95,8 +96,9 @@ def compare(footing: Footing, fake: Fake, name: str, console: Console) -> None:
     Raises
     ------
     UserError
-        If the evaluators cannot be trained on the samples.
+        If the data set has gaps, or the evaluators cannot be trained on the samples.
     """
+    view({"task": "generation"}, footing.dataset)  # refuses gaps
     n, dataset, title = len(footing.test), footing.dataset, footing.description.title
     table = Table("", title=f"{title}: {n} test series of length {fake.shape[1]}")
     for heading in COLUMNS.values():

@@ -1,7 +1,8 @@
 """What figures and tracking need of a cell besides its record: small arrays and the history.
 
-Files of a cell's directory: ``summary.npz`` (arrays named below, or none where there are no
-samples) and ``history.jsonl`` (a row every few training steps).
+Files of a cell's directory: ``summary.npz`` (of generation, the arrays below; of the other tasks,
+those of `harness.prediction.examples`; none where the cell has no samples) and ``history.jsonl`` (a
+row every few training steps).
 
 ================ ============ ================================================================
 array            shape        meaning

@@ -1,9 +1,9 @@
 """Import records into MLflow. Files are the truth; the database can be deleted and made again, and
 one from a folder that was moved or copied is, since MLflow keeps absolute paths.
 
-One experiment for each table of the paper; a parent run for each (budget, data set, model) with
-means over seeds; a child run for each seed; a run with the tables and figures. The only module that
-knows MLflow. One process at a time may write.
+One experiment for each task; a parent run for each (budget, data set, model) with means over seeds;
+a child run for each seed; a run with the tables and figures. Cells whose data could not be had are
+left out. The only module that knows MLflow. One process at a time may write.
 
 A run carries a tag ``cell_id`` and, once it is whole, the digest of what it was made from: what has
 not changed stays, what has changed replaces its old run. Runs of cells that are no longer below the
@@ -34,6 +34,7 @@ from harness.errors import UserError
 from harness.grid import digest
 from harness.records import IDENTITY, Record
 from harness.summary import CellFiles
+from harness.tasks import TASKS
 
 if TYPE_CHECKING:
     from mlflow.entities import Metric, Run
@@ -79,6 +80,7 @@ def track(records_dir: Path, uri: str, artifacts: Path, extra: list[Path]) -> No
         location = artifacts.resolve().as_uri()
         _set_aside_if_moved(Path(uri.removeprefix(SQLITE)), location)
     client = _client(uri)
+    cells = [cell for cell in cells if cell.record.status != "skipped"]
     files = {_cell_id(cell.record): cell for cell in cells}
     compared = comparison.sections([cell.record for cell in cells])
     with progress() as bar:
@@ -122,7 +124,7 @@ def _set_aside_if_moved(database: Path, location: str) -> None:
             found = dict(connection.execute("SELECT name, artifact_location FROM experiments"))
         except sqlite3.OperationalError:  # no such table: its making was interrupted
             return
-    if all(found.get(_name(task), location) == location for task in comparison.TABLES):
+    if all(found.get(_name(task), location) == location for task in TASKS):
         return
     aside = database.with_name(f"{database.name}.moved")
     database.replace(aside)
@@ -134,11 +136,11 @@ def _set_aside_if_moved(database: Path, location: str) -> None:
 
 
 def _name(task: str) -> str:
-    return f"{comparison.TABLES[task].replace('table', 'Table ')}: {task}"
+    return f"{comparison.TABLE_OF[task].replace('table', 'Table ')}: {task}"
 
 
 def _experiment(client: "MlflowClient", uri: str, task: str, location: str | None) -> str:
-    """Find or make the experiment of a task's table and return its id."""
+    """Find or make the experiment of a task and return its id."""
     from mlflow.exceptions import MlflowException
 
     name = _name(task)
@@ -214,7 +216,7 @@ class _Runs:
         }
         metrics: dict[str, float] = {}
         # means over different data or evaluators would be of nothing
-        if len({tuple(getattr(r, key) for key in comparison.FOOTING) for r in records}) == 1:
+        if len({tuple(comparison.footing(r).values()) for r in records}) == 1:
             for name in dict.fromkeys(s.name for r in records for s in r.scores):
                 estimate = row.estimate(name)
                 spreads = {"std": estimate.seed_spread, "evaluator_std": estimate.evaluator_spread}
@@ -237,7 +239,9 @@ class _Runs:
             f"{s.name}_evaluator_std": s.spread for s in record.scores if s.spread is not None
         }
         name = f"{record.dataset} {record.model}, {record.budget}, seed {record.seed}"
-        params = dict(flatten(record.settings)) | {"seed": str(record.seed)}
+        params = dict(flatten(record.settings | {"protocol": record.protocol}))
+        params |= {"seed": str(record.seed)}
+        params |= {} if record.draws is None else {"draws": str(record.draws)}
         run = self._create(name, tags, [record], metrics, params)
         self._log(run, _curves(cell.history(), _milliseconds(record)))
         for file in ("record.json", "history.jsonl"):

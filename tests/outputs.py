@@ -5,12 +5,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from datasets import base
-from harness import records, summary
+from datasets.synthetic import load as sines
+from harness import prediction, records, summary
+from harness.batches import view
+from harness.comparison import CONTROLS as ALL_CONTROLS
+from harness.contract import Batch, Prediction
 from harness.records import Record, Score
 
-TITLES = {"solar_weekly": "Solar Weekly", "flame": "FLAME", "nn5_daily": "NN5 Daily"}
+TITLES = {
+    "solar_weekly": "Solar Weekly",
+    "flame": "FLAME",
+    "nn5_daily": "NN5 Daily",
+    "physionet": "PhysioNet 2012",
+    "ushcn_maine": "USHCN, Maine",
+    "ushcn_sporadic": "USHCN, sporadic",
+}
 GENERATED = ("nearest_train_generated", "nearest_train_test", "nearest_train_ratio")
 
 
@@ -22,7 +34,7 @@ def record(
     **changes: Any,
 ) -> Record:
     """Make a record; `scores` are name -> (value, spread)."""
-    control = model in ("noise_floor", "memoriser", "gaussian", "white_noise", "persistence")
+    control = model in ALL_CONTROLS
     fields: dict[str, Any] = {
         "task": "generation",
         "dataset": dataset,
@@ -133,13 +145,111 @@ def flame() -> list[Record]:
     ]
 
 
+PREDICTING = ("reconstruction", "interpolation", "extrapolation")
+SHARES = (0.1, 0.3, 0.7, 0.9)
+UNAVAILABLE = "data not available: ushcn/small.csv: no place had the right file"
+
+
+def predicted(task: str, dataset: str = "physionet", model: str = "ls4", mse: float | None = 0.004,
+              bound: float | None = None, **changes: Any) -> Record:  # fmt: skip
+    """Make a record of predictions with the micro error `mse`; other averages differ from it."""
+    scores: dict[str, tuple[float | None, float | None]] = {}
+    if mse is not None:
+        for average, factor in {"micro": 1.0, "macro": 2.0, "ls4": 1.5}.items():
+            scores[f"mse_{average}"] = (factor * mse, 0.1 * mse)
+            scores[f"mse_draw_{average}"] = (1.2 * factor * mse, 0.1 * mse)
+            scores[f"crps_{average}"] = (factor * mse**0.5 / 2, 0.05 * mse**0.5)
+        scores["crps_literal"] = (mse**0.5, 0.1 * mse**0.5)
+        if task == "interpolation":
+            for share in SHARES:
+                name = f"mse_micro_hidden_{round(100 * share)}"
+                scores[name] = (mse * (0.5 + share), 0.1 * mse)
+        if bound is not None:
+            parts = {"": bound, "_kl": 20.0, "_nll": bound - 20, "_floor": -900.0}
+            scores |= {f"neg_elbo{part}": (value, 3.0) for part, value in parts.items()}
+            scores |= {"neg_elbo_per_value": (bound / 400, None), "neg_elbo_sigma": (0.05, None)}
+    hides = task != "reconstruction"
+    protocol = {"hidden": 0.5, "shares": list(SHARES), "cut": "time", "seed": 0}
+    fields = {
+        "task": task,
+        "n_train": 70,
+        "n_validation": 10,
+        "n_test": 20,
+        "length": 40,
+        "channels": 3,
+        "evaluator_fits": 0,
+        "evaluator_epochs": 0,
+        "draws": 100,
+        "protocol": protocol if hides else {},
+    }
+    made = record(dataset, model, changes.pop("seed", 0), scores, **(fields | changes))
+    scored = [score.model_copy(update={"n": 19}) for score in made.scores]  # one record is empty
+    return made.model_copy(update={"scores": scored})
+
+
+def physionet() -> list[Record]:
+    """Three tasks: models with several seeds, a failure, a union grid, a bound; the controls."""
+    found = []
+    for task in PREDICTING:
+        for seed in range(3):
+            found.append(predicted(task, mse=0.004 + 0.001 * seed, bound=-300.0, seed=seed))
+        union = found[-1].settings | {"training": {"steps": 40, "batch_size": 16, "grid": "union"}}
+        found += [
+            predicted(task, model="ls4_union", mse=0.007, settings=union),
+            predicted(task, model="rnn", mse=0.02),
+            predicted(task, model="rnn", mse=None, seed=1, status="diverged",
+                      reason="step 12: loss nan", steps=12),
+            predicted(task, model="cru", mse=None, status="timeout",
+                      reason="stopped after 8 min at step 31", steps=31),
+            predicted(task, model="mean", mse=0.05),
+            predicted(task, model="locf", mse=0.0 if task == "reconstruction" else 0.015),
+            predicted(task, model="gp", mse=0.0045),
+        ]  # fmt: skip
+    return found
+
+
+def unavailable() -> list[Record]:
+    """A data set whose files could not be had."""
+    nothing = {"data_digest": "", "split_digest": "", "n_train": 0, "n_validation": 0, "n_test": 0,
+               "length": 0, "channels": 0, "steps": 0, "parameters": 0,
+               "peak_memory_bytes": None}  # fmt: skip
+    return [
+        predicted(task, "ushcn_sporadic", model, None, status="skipped", reason=UNAVAILABLE,
+                  **nothing)
+        for task in PREDICTING
+        for model in ("ls4", "rnn", "mean")
+    ]  # fmt: skip
+
+
+def irregular(name: str, title: str) -> base.Dataset:
+    """Sines at irregular times with gaps, in place of records of patients."""
+    split = {"seed": 0, "fractions": (0.7, 0.1, 0.2)}
+    return sines([], name=name, title=title, n=100, length=40, channels=3, seed=0, observed=0.5,
+                 split=split)  # fmt: skip
+
+
+def _examples(cell: Record) -> dict[str, np.ndarray]:
+    """Predictions of a few records, by a line through what is shown, moved a little."""
+    spec = {"task": cell.task, "protocol": cell.protocol, **cell.settings}
+    seen = view(spec, irregular(cell.dataset, cell.title))
+    straight = prediction.control_predictor(seen, "linear")
+
+    def predict(batch: Batch, draws: int, generator: torch.Generator) -> Prediction:
+        mean, std = straight(batch, draws, generator)
+        return Prediction(mean + 0.01 * len(cell.model), std + 0.2)
+
+    return prediction.examples(seen, predict, 1, torch.Generator())
+
+
 def write_cells(folder: Path, cells: list[Record]) -> Path:
     """Write cells' directories as the harness does: record, summary and, for models, history."""
     for cell in cells:
         where = folder / cell.task / cell.dataset / cell.model / str(cell.seed)
         records.write(cell, where / "record.json")
         arrays = {}
-        if cell.status == "done" and cell.model != "persistence":
+        if cell.task in PREDICTING:
+            arrays = _examples(cell) if cell.status == "done" else {}
+        elif cell.status == "done" and cell.model != "persistence":
             arrays = summary.summarise(*_series(cell))
         summary.write(where / "summary.npz", arrays)
         if not cell.control:
@@ -154,24 +264,29 @@ def prepare(folder: Path, cells: list[Record]) -> list[Record]:
     """Write prepared data for the cells and return the cells with the digests of these data."""
     digests = {}
     for cell in {cell.dataset: cell for cell in cells}.values():
-        x = np.random.default_rng(0).standard_normal((30, cell.length, 1)).astype(np.float32)
-        dataset = base.build(
-            name=cell.dataset,
-            title=cell.title,
-            x=x,
-            t=base.regular_times(*x.shape[:2]),
-            mask=np.ones(x.shape, bool),
-            split_options={"seed": 0, "fractions": (0.7, 0.1, 0.2)},
-            normalisation="none",
-            unit="metre",
-            options={},
-        )
+        predicts = cell.task in PREDICTING
+        dataset = irregular(cell.dataset, cell.title) if predicts else _regular(cell)
         dataset.save(folder / f"{cell.dataset}.npz")
         digests[cell.dataset] = {
             "data_digest": dataset.data_digest,
             "split_digest": dataset.split_digest,
         }
     return [cell.model_copy(update=digests[cell.dataset]) for cell in cells]
+
+
+def _regular(cell: Record) -> base.Dataset:
+    x = np.random.default_rng(0).standard_normal((30, cell.length, 1)).astype(np.float32)
+    return base.build(
+        name=cell.dataset,
+        title=cell.title,
+        x=x,
+        t=base.regular_times(*x.shape[:2]),
+        mask=np.ones(x.shape, bool),
+        split_options={"seed": 0, "fractions": (0.7, 0.1, 0.2)},
+        normalisation="none",
+        unit="metre",
+        options={},
+    )
 
 
 def _series(cell: Record) -> tuple[np.ndarray, np.ndarray]:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datasets import synthetic
-from datasets.base import Dataset, split
+from datasets.base import Dataset, compact, pad, split
 from datasets.errors import DataError
 from datasets.fetch import read_manifest
 
@@ -198,6 +198,50 @@ def test_fractions_that_are_no_partition_are_refused(fractions):
 def test_too_few_series_are_refused():
     with pytest.raises(DataError, match="expected enough series"):
         split(2, seed=0)
+
+
+def by_record(t, x, mask):
+    """Each record's observed rows, as lists of (time, values with None where unobserved)."""
+    return [
+        [
+            (time, [v if seen else None for v, seen in zip(values, flags, strict=True)])
+            for time, values, flags in zip(*(part.tolist() for part in rows), strict=True)
+            if any(flags)
+        ]
+        for rows in zip(t, x, mask, strict=True)
+    ]
+
+
+@given(seed=st.integers(0, 2**32), n=st.integers(1, 5), length=st.integers(1, 6))
+def test_compact_keeps_what_was_observed_in_order_and_pads_at_the_end(seed, n, length):
+    rng = np.random.default_rng(seed)
+    t = np.sort(rng.uniform(size=(n, length)).astype(np.float32), axis=1)
+    x = rng.normal(size=(n, length, 2)).astype(np.float32)
+    mask = rng.uniform(size=x.shape) < 0.4
+    x[~mask] = np.nan
+    before = by_record(t, x, mask)
+    compact_t, compact_x, compact_mask = compact(t, x, mask)
+    assert by_record(compact_t, compact_x, compact_mask) == before
+    assert compact_t.shape[1] == max(1, *map(len, before))
+    assert not compact_x[~compact_mask].any()
+    for i, rows in enumerate(before):
+        assert compact_mask[i].any(-1).tolist() == [j < len(rows) for j in range(len(compact_t[i]))]
+        last = rows[-1][0] if rows else t[i, 0]
+        assert (compact_t[i, len(rows) :] == last).all()
+
+
+def test_rows_are_laid_out_by_record():
+    t, x, mask = pad(
+        np.array([0, 1, 1, 1, 2, 2]),
+        np.array([0.5, 0.1, 0.2, 0.3, 0.6, 0.7]),
+        np.arange(6.0)[:, None],
+        np.array([1, 1, 1, 0, 1, 1], bool)[:, None],
+    )
+    times = np.array([[0.5, 0.5, 0.5], [0.1, 0.2, 0.3], [0.6, 0.7, 0.7]], np.float32)
+    np.testing.assert_array_equal(t, times)
+    np.testing.assert_array_equal(x[..., 0], [[0, 0, 0], [1, 2, 0], [4, 5, 0]])
+    np.testing.assert_array_equal(mask[..., 0], [[1, 0, 0], [1, 1, 0], [1, 1, 0]])
+    assert (t.dtype, x.dtype, mask.dtype) == (np.float32, np.float32, bool)
 
 
 def test_sines_are_sinusoids_of_their_seed(sines):

@@ -53,9 +53,11 @@ def load(path, normalise="minmax", series=15, length=12, **options):
 
 
 @pytest.mark.parametrize(("name", "n_test", "data_digest", "split_digest"), REAL)
-def test_real_files_from_mirror_to_split(mirror, tmp_path, name, n_test, data_digest, split_digest):
+def test_real_files_from_mirror_to_split(
+    mirrored, tmp_path, name, n_test, data_digest, split_digest
+):
     config = yaml.safe_load((CONFIG / f"{name}.yaml").read_text())
-    results = fetch(name, tmp_path, mirror)
+    results = fetch(name, tmp_path, mirrored(*config["files"]))
     assert [result.status for result in results] == ["copied"]
     files = [tmp_path / file for file in config["files"]]
     dataset = monash.load(

@@ -1,7 +1,5 @@
 """Loading PhysioNet 2012: times, averages, scalings, malformed records, and the real archives."""
 
-import io
-import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +10,7 @@ from datasets import base, physionet
 from datasets.errors import DataError
 from datasets.fetch import fetch_file
 from datasets.physionet import CHANNEL, PARAMETERS
+from tests.archives import tarred
 
 CONFIG = Path(__file__).parents[1] / "config" / "datasets"
 SPLIT = {"seed": 42, "fractions": [0.6, 0.2, 0.2]}
@@ -87,13 +86,8 @@ def laid_out(channels=PARAMETERS):
 
 def pack(path, members):
     """Write a .tar.gz of texts by name, None for a folder."""
-    with tarfile.open(path, "w:gz") as archive:
-        for name, text in members.items():
-            info = tarfile.TarInfo(name)
-            info.type = tarfile.DIRTYPE if text is None else tarfile.REGTYPE
-            content = (text or "").encode()
-            info.size = len(content)
-            archive.addfile(info, io.BytesIO(content))
+    pairs = ((name, None if text is None else text.encode()) for name, text in members.items())
+    path.write_bytes(tarred(*pairs))
     return path
 
 
@@ -304,13 +298,11 @@ def test_an_archive_that_is_none_is_refused(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def real_data(mirror, tmp_path_factory):
+def real_data(mirrored, tmp_path_factory):
     """The archives of the mirror as fetched, and what was read from them."""
     data = tmp_path_factory.mktemp("data")
     paths = yaml.safe_load((CONFIG / "physionet.yaml").read_text())["files"]
-    if not (mirror / paths[0]).parent.is_dir():
-        pytest.skip(f"real data: {mirror} holds no physionet/")
-    files = [fetch_file(path, data, mirror).path for path in paths]
+    files = [fetch_file(path, data, mirrored(*paths)).path for path in paths]
     return files, physionet.read(files)
 
 

@@ -1,7 +1,6 @@
 """USHCN: fixed-width lines, the published protocol, windows without a leak, GRU-ODE-Bayes' file."""
 
 import gzip
-import io
 import tarfile
 from pathlib import Path
 
@@ -14,9 +13,9 @@ from datasets import base, ushcn, ushcn_sporadic
 from datasets.errors import DataError
 from datasets.fetch import fetch
 from datasets.ushcn import DAYS, ELEMENTS, MISSING, ROWS
+from tests.archives import special, tarred
 
 CONFIG = Path(__file__).parents[1] / "config" / "datasets"
-MAINE = "ushcn/state17_ME.txt.gz"
 
 
 def line(element="TMAX", station=170100, year=1992, month=2, days=(), last=31):
@@ -179,13 +178,7 @@ def single(station, year):
 
 
 def archive(path, members):
-    """A .tar.gz of (name or TarInfo, content) pairs."""
-    with tarfile.open(path, "w:gz") as tar:
-        for member, content in members:
-            info = member if isinstance(member, tarfile.TarInfo) else tarfile.TarInfo(member)
-            if info.isreg():
-                info.size = len(content)
-            tar.addfile(info, io.BytesIO(content))
+    path.write_bytes(tarred(*members))
     return path
 
 
@@ -262,21 +255,14 @@ def test_stations_of_equal_length_keep_the_same_days_and_entries(country):
     assert dataset.data_digest == load_archive(country[0]).data_digest
 
 
-def plain(name, **attributes):
-    info = tarfile.TarInfo(name)
-    for attribute, value in attributes.items():
-        setattr(info, attribute, value)
-    return info
-
-
 @pytest.mark.parametrize(
     ("members", "message"),
     [
         ([("/state01_AL.txt", text(line()))], "unsafe archive member '/state01_AL.txt'"),
         ([("a/../../state01_AL.txt", text(line()))], "unsafe archive member 'a/../../state01"),
-        ([(plain("state01_AL.txt", type=tarfile.SYMTYPE, linkname="x"), b"")], "unsafe archive"),
-        ([(plain("state01_AL.txt", type=tarfile.LNKTYPE, linkname="x"), b"")], "unsafe archive"),
-        ([(plain("pipe", type=tarfile.FIFOTYPE), b"")], "unsafe archive member 'pipe'"),
+        ([(special(tarfile.SYMTYPE, "state01_AL.txt"), b"")], "unsafe archive"),
+        ([(special(tarfile.LNKTYPE, "state01_AL.txt"), b"")], "unsafe archive"),
+        ([(special(tarfile.FIFOTYPE, "pipe"), b"")], "unsafe archive member 'pipe'"),
         (
             [("a/state01_AL.txt", text(line())), ("b/state01_AL.txt.gz", b"")],
             "expected each state once, found state01_AL.txt.gz again",
@@ -398,11 +384,10 @@ def test_a_state_of_another_size_is_refused(tmp_path, state, changes, message):
         load_state(tmp_path / "s.txt.gz", state.values(), **changes)
 
 
-def test_the_real_file_of_maine(mirror, tmp_path):
-    if not (mirror / MAINE).is_file():
-        pytest.skip(f"real data: {mirror} does not hold {MAINE}")
+def test_the_real_file_of_maine(mirrored, tmp_path):
     config = yaml.safe_load((CONFIG / "ushcn_maine.yaml").read_text())
-    assert [result.status for result in fetch("ushcn_maine", tmp_path, mirror)] == ["copied"]
+    folder = mirrored(*config["files"])
+    assert [result.status for result in fetch("ushcn_maine", tmp_path, folder)] == ["copied"]
     dataset = ushcn.load_windows(
         [tmp_path / file for file in config["files"]],
         name="ushcn_maine",

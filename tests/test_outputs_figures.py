@@ -46,6 +46,98 @@ def test_all_figures_are_there_and_their_bytes_do_not_change(tmp_path: Path) -> 
     assert list(captions(tmp_path / "a")) == sorted(STEMS)
 
 
+def test_figures_of_predictions(tmp_path: Path) -> None:
+    """Their stems name the task; what lacks data or shares, or could not be had, is not drawn."""
+    records = outputs.prepare(tmp_path, [r for r in outputs.physionet() if r.seed == 0])
+    cells = outputs.write_cells(tmp_path / "cells", records + outputs.unavailable())
+    found = summary.find(cells)
+    captions = {stem: caption for stem, _, caption in figures._figures(found, tmp_path)}
+    expected = {
+        f"{kind}_{task}_physionet_cpu"
+        for kind in ("predictions", "scores", "training")
+        for task in outputs.PREDICTING
+    }
+    assert captions.keys() == expected | {"hidden_share_physionet_cpu"}
+    assert all("budget cpu" in caption for caption in captions.values())
+    assert "LS4 seed 0" in captions["predictions_interpolation_physionet_cpu"]
+    without = {stem for stem, _, _ in figures._figures(found, tmp_path / "no data")}
+    assert without == {stem for stem in captions if not stem.startswith("predictions")}
+
+
+@pytest.mark.parametrize("task", outputs.PREDICTING)
+@pytest.mark.parametrize("model", ["ls4", "ls4_union"])
+def test_values_stand_beside_their_predictions(tmp_path: Path, task: str, model: str) -> None:
+    record = next(r for r in outputs.physionet() if (r.task, r.model) == (task, model))
+    (cell,) = summary.find(outputs.write_cells(tmp_path, [record]))
+    dataset = outputs.irregular(record.dataset, record.title)
+    arrays = cell.summary()
+    example = figures._example(record, arrays, 0, dataset)
+    channel = arrays["channels"][0]
+    for k, index in enumerate(arrays["records"]):
+        observed = dataset.mask[index, :, channel]
+        known = dict(
+            zip(dataset.t[index][observed], dataset.x[index, observed, channel], strict=True)
+        )
+        drawn = example.shown[k] | example.target[k]
+        assert dict(zip(example.t[k][drawn], example.x[k][drawn], strict=True)) == known
+        lines = np.isfinite(example.mean[k])
+        assert lines[drawn].all()
+        assert (np.diff(example.t[k][lines]) > 0).all()  # without the padding
+    hollow = example.target & ~example.shown
+    assert hollow.any() == (task != "reconstruction")
+
+
+def test_predictions_are_drawn_within_the_range_of_the_data() -> None:
+    t = np.tile(np.linspace(0, 1, 6), (2, 1))
+    shown = np.tile([True, False, True, False, False, True], (2, 1))
+    x, mean = np.tile([0.0, 0, 4, 0, 0, 2], (2, 1)), np.full((2, 6), 1e6)
+    example = figures.Example(t, x, shown, np.roll(shown, 1, 1) & ~shown, mean, mean - 1, mean + 1)
+    figure = figures.predictions({"ls4": example, "rnn": example}, ("t", "x"), {}, "title")
+    assert len(figure.axes) == 4
+    for ax in figure.axes:
+        line, dots, circles = ax.lines
+        np.testing.assert_array_equal(line.get_ydata(), mean[0])
+        np.testing.assert_array_equal(dots.get_ydata(), [0, 4, 2])
+        assert len(circles.get_xdata()) == 2
+        assert ax.get_ylim() == (-1, 5)
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.texts] == ["shown", "hidden, to predict"]
+
+
+def test_error_against_share_has_a_line_for_each_row() -> None:
+    records = [r for r in outputs.physionet() if r.task == "interpolation"]
+    (section,) = comparison.sections(records)
+    lines = figures.share_lines(section)
+    assert lines.query("model == 'ls4'")["share"].tolist() == [10, 30, 50, 70, 90]
+    assert lines.query("model == 'ls4' and share == 50")["value"].item() == pytest.approx(5)
+    figure = figures.hidden_share(lines, "MSE", {}, "title")
+    (ax,) = figure.axes
+    assert ax.get_yscale() == "log"
+    names = [text.get_text() for text in figure.legends[0].texts]
+    assert names == ["LS4", "LS4, union grid", "RNN", "mean", "LOCF", "GP"]
+    styles = [c.lines[0].get_linestyle() for c in ax.containers]
+    assert len(set(styles[3:])) == 3
+
+
+def test_scores_far_below_the_others_are_written() -> None:
+    (section,) = comparison.sections(
+        [
+            outputs.predicted("reconstruction", mse=0.004),
+            outputs.predicted("reconstruction", model="rnn", mse=0.4),
+            outputs.predicted("reconstruction", model="gp", mse=1e-11),
+            outputs.predicted("reconstruction", model="locf", mse=0.0),
+        ]
+    )
+    mse = [section.quantities["mse"]]
+    figure = figures.score_intervals(figures.score_lines(section), mse, {}, {}, "title")
+    (ax,) = figure.axes
+    assert ax.get_xscale() == "log"
+    assert [(t.get_text(), t.get_position()[1]) for t in ax.texts] == [("0", 2), ("1.0e-08", 3)]
+    assert [len(c.lines[0].get_xdata()) for c in ax.containers] == [1, 1, 0, 0]
+    low, high = ax.get_xlim()
+    assert low < 4 < 400 < high < 1e3 * low
+
+
 def test_missing_siblings_only_take_their_figures_away(tmp_path: Path) -> None:
     cells = outputs.write_cells(tmp_path / "cells", outputs.solar())
     for name in ("summary.npz", "history.jsonl"):
@@ -123,7 +215,8 @@ def test_scores_figure_has_a_dot_for_each_seed_and_says_what_failed() -> None:
     lines = figures.score_lines(section)
     dots = lines.query("score == 'marginal' and model == 'ls4'")
     assert dots["seed"].tolist() == [0, 1, 2]
-    figure = figures.score_intervals(lines, {"marginal": (0.033, 0.003)}, {}, "title")
+    quantities = list(section.quantities.values())
+    figure = figures.score_intervals(lines, quantities, {"marginal": (0.033, 0.003)}, {}, "title")
     texts = [t.get_text() for t in figure.axes[0].texts]
     assert texts == ["timeout at step 31", "no such score"]
     labels = [t.get_text() for t in figure.axes[0].get_yticklabels()]
@@ -134,3 +227,4 @@ def test_models_keep_their_colours() -> None:
     few, many = figures.colours(["ls4", "mine"]), figures.colours(["gru_d", "ls4", "mine"])
     assert few["ls4"] == many["ls4"] == figures.PALETTE["ls4"]
     assert len({many[name] for name in ("ls4", "rnn_vae", "latent_ode", "gru_d", "mine")}) == 5
+    assert len({*figures.PALETTE.values(), *figures.SPARE}) == 15

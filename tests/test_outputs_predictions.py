@@ -142,6 +142,8 @@ def test_rows_of_different_protocols_are_never_in_one_table() -> None:
     cells = [row_of(table, "LS4")[MICRO].split()[0] for table in document.tables]
     assert sorted(cells) == ["200", "200", "400"]  # one is the mean of 100 and 300
     assert len({table.title for table in document.tables}) == 3
+    (overview,) = documents(rows)["overview_cpu"].tables
+    assert [h for _, h in overview.columns[1:]] == [f"interpolation {i}" for i in (1, 2, 3)]
 
 
 def test_data_that_could_not_be_had_are_named_once() -> None:

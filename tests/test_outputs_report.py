@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from harness import figures, report, tables
+from harness.records import write_json
 from tests import outputs
 
 
@@ -87,6 +88,24 @@ def test_tables_and_figures_are_in_it(folder: Path) -> None:
     assert checker.tags.count("table") == sum(len(d.tables) for d in documents)
     assert checker.tags.count("img") == len(list((folder / "figures").glob("*.png")))
     assert "0.0470 ± 0.0020" in text
+
+
+def test_predictions_and_missing_data(tmp_path: Path) -> None:
+    records = outputs.physionet() + outputs.unavailable()
+    write_json(tmp_path / figures.CAPTIONS, {})
+    report.write(records, tmp_path, tmp_path, tmp_path / "report.html")
+    checker = Checker()
+    text = (tmp_path / "report.html").read_text()
+    checker.feed(text)
+    assert not checker.open
+    assert len(checker.references) == 4  # from the overview to the other tables
+    assert all(f'id="{r.removeprefix("#")}"' in text for r in checker.references)
+    assert checker.tags.count("table") == sum(len(d.tables) for d in tables.documents(records))
+    assert "<h2>Table 2</h2>" in text and "<h2>Table 1</h2>" not in text
+    ends = text[text.index("Cells that are not done") : text.index("Provenance")]
+    assert ends.count("ushcn/small.csv") == 1 and "9 cells" in ends
+    assert "stopped after 8 min at step 31" in ends
+    assert "0 training, 0 validation" not in text
 
 
 def test_same_records_same_bytes(folder: Path) -> None:

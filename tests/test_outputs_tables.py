@@ -186,10 +186,10 @@ def test_a_row_that_ended_in_several_ways() -> None:
 
 def test_published_stands_beside_ours_and_unknown_is_a_dash() -> None:
     table = solar_table(outputs.solar())
-    known = comparison.published("generation", "solar_weekly")["ls4"]["scores"]
+    known = comparison.published("generation", "solar_weekly")["ls4"]
     ls4 = row_of(table, "LS4")
-    assert ls4["marginal ↓ published"] == f"{known['marginal']}ˢ"
-    assert ls4["classification ↑ published"] == f"{known['classification']}ˢ"
+    assert ls4["marginal ↓ published"] == f"{known['marginal'].value}ˢ"
+    assert ls4["classification ↑ published"] == f"{known['classification'].value}ˢ"
     assert row_of(table, "RNN-VAE")["marginal ↓ published"] == "–"
     sashimi = row_of(table, "SaShiMi")
     assert sashimi["marginal ↓ literal"] == "not run"
@@ -198,11 +198,12 @@ def test_published_stands_beside_ours_and_unknown_is_a_dash() -> None:
 
 
 def test_primary_numbers_carry_no_mark(monkeypatch: pytest.MonkeyPatch) -> None:
-    cell = {"model": "ls4", "dataset": "solar_weekly", "certainty": "primary", "source": "x"}
-    table = {"paper": "P", "cells": [cell | {"scores": {"marginal": 0.25}}], "reruns": []}
+    cells = {"task": "generation", "dataset": "solar_weekly", "certainty": "primary", "source": "x"}
+    cells = cells | {"models": {"ls4": {"marginal": 0.25}}}
+    table = {"paper": "P", "cells": [cells], "notes": []}
     monkeypatch.setattr(comparison, "_published", lambda: {"table1": table})
     found = row_of(solar_table(outputs.solar()), "LS4")
-    assert found["marginal ↓ published"] == "0.250"
+    assert found["marginal ↓ published"] == "0.25"  # the digits that were printed
     assert found["prediction ↓ published"] == "–"
 
 
@@ -252,13 +253,15 @@ def test_budgets_have_tables_of_their_own(tmp_path: Path) -> None:
 
 def test_other_documents() -> None:
     documents = {d.stem: d for d in tables.documents(outputs.solar() + outputs.flame())}
-    assert list(documents) == ["table1_cpu", "memorisation_cpu", "costs_cpu", "own_scores_cpu"]
+    assert list(documents) == ["table1_cpu", "memorisation_cpu", "own_scores_cpu", "costs_cpu"]
     (own,) = documents["own_scores_cpu"].tables
     assert [row[0] for row in own.models] == ["marginal_step_5", "ignition_w1", "never_ignited"]
     assert ("controls", "persistence") not in own.columns
     costs = documents["costs_cpu"].tables[0]
     assert row_of_first(costs, "Solar Weekly, LS4")["parameters"] == "12,345"
     assert row_of_first(costs, "Solar Weekly, LS4")["peak memory"] == "300 MiB"
+    epoch = 61.5 / 40 * 6  # 95 training series in batches of 16
+    assert row_of_first(costs, "Solar Weekly, LS4")["time per epoch"] == duration(epoch)
     memorisation = documents["memorisation_cpu"].tables[0]
     assert "persistence" not in [row[0] for row in memorisation.controls]
     assert row_of(memorisation, "Latent ODE")["ratio"] == "timeout at step 31"
@@ -270,13 +273,20 @@ def row_of_first(table: Table, name: str) -> dict[str, str]:
 
 
 def test_published_file_says_where_each_number_is_from() -> None:
-    table = comparison._published()["table1"]
-    for cell in table["cells"]:
-        assert cell["certainty"] in ("primary", "secondary")
-        assert cell["source"]
-        assert set(cell["scores"]) <= set(comparison.SCORES)
-        assert all(math.isfinite(v) and v > 0 for v in cell["scores"].values())
-    names = [(cell["model"], cell["dataset"]) for cell in table["cells"]]
+    names = []
+    for block in comparison._published().values():
+        assert block["paper"]
+        for cells in block["cells"]:
+            assert cells["certainty"] in ("primary", "secondary")
+            assert cells["source"]
+            layout = comparison.TABLES[comparison.TABLE_OF[cells["task"]]]
+            for model, scores in cells["models"].items():
+                assert set(scores) <= {q.name for q in layout.quantities}
+                assert all(math.isfinite(v) for v in scores.values())
+                assert all(v > 0 for name, v in scores.items() if name != "neg_elbo")
+                names += [(cells["task"], cells["dataset"], model, name) for name in scores]
+        for note in block["notes"]:
+            assert note["text"] and note["task"] in comparison.TABLE_OF and note["dataset"]
     assert len(set(names)) == len(names)
 
 
@@ -306,17 +316,17 @@ def test_csv_holds_every_score_exactly(tmp_path: Path) -> None:
 
 
 def test_tables_do_not_depend_on_the_order_of_records(tmp_path: Path) -> None:
-    records = outputs.solar() + outputs.flame()
+    records = outputs.solar() + outputs.flame() + outputs.physionet() + outputs.unavailable()
     shuffled = random.Random(0).sample(records, len(records))
     first = tables.write(records, tmp_path / "a")
     second = tables.write(shuffled, tmp_path / "b")
-    assert len(first) == 12
+    assert len(first) == 3 * (4 + 4)
     for a, b in zip(first, second, strict=True):
         assert a.read_bytes() == b.read_bytes()
 
 
 def test_markdown_is_a_regular_grid() -> None:
-    records = outputs.solar()
+    records = outputs.solar() + outputs.physionet() + outputs.unavailable()
     records[0] = records[0].model_copy(update={"title": "A | B"})
     for document in tables.documents(records):
         for table in document.tables:
@@ -327,7 +337,8 @@ def test_markdown_is_a_regular_grid() -> None:
 
 
 def test_latex_is_ascii_balanced_and_regular(tmp_path: Path) -> None:
-    tables.write(outputs.solar() + outputs.flame(), tmp_path)
+    records = outputs.solar() + outputs.flame() + outputs.physionet() + outputs.unavailable()
+    tables.write(records, tmp_path)
     for path in tmp_path.glob("*.tex"):
         text = path.read_text()
         assert text.isascii()
@@ -359,27 +370,37 @@ def test_latex_escapes() -> None:
 
 def test_readme_is_rewritten_between_its_markers(tmp_path: Path) -> None:
     readme = tmp_path / "README.md"
-    readme.write_text("# Top\n<!-- table1:begin -->\nold\n<!-- table1:end -->\nbelow\n")
+    readme.write_text(
+        "# Top\n<!-- table1:begin -->\nold\n<!-- table1:end -->\nbelow\n"
+        "<!-- table2:begin -->\nolder\n<!-- table2:end -->\nend\n"
+    )
     section = tables.readme_section(outputs.solar())
-    tables.update_readme(readme, section)
+    tables.update_readme(readme, outputs.solar())
     once = readme.read_text()
     assert once.startswith("# Top\n<!-- table1:begin -->\n")
-    assert once.endswith("<!-- table1:end -->\nbelow\n")
-    assert "old" not in once
+    assert "<!-- table1:end -->\nbelow\n<!-- table2:begin -->\nolder\n<!-- table2:end -->" in once
+    assert "old\n" not in once
     assert section in once
-    tables.update_readme(readme, section)
+    tables.update_readme(readme, outputs.solar())
     assert readme.read_text() == once
+    both = outputs.solar() + outputs.physionet()
+    tables.update_readme(readme, both)
+    twice = readme.read_text()
+    assert twice.endswith("<!-- table2:end -->\nend\n") and "older" not in twice
+    assert section in twice and tables.readme_section(both, "table2") in twice
 
 
+@pytest.mark.parametrize("table", ["table1", "table2"])
 @pytest.mark.parametrize(
-    "text", ["none", "<!-- table1:begin -->", "<!-- table1:end --><!-- table1:begin -->"]
+    "text", ["none", "<!-- {0}:begin -->", "<!-- {0}:end --><!-- {0}:begin -->"]
 )
-def test_readme_without_markers_is_left_alone(tmp_path: Path, text: str) -> None:
+def test_readme_without_markers_is_left_alone(tmp_path: Path, text: str, table: str) -> None:
     readme = tmp_path / "README.md"
-    readme.write_text(text)
-    with pytest.raises(UserError, match="table1:begin"):
-        tables.update_readme(readme, "new")
-    assert readme.read_text() == text
+    readme.write_text(text.format(table))
+    records = {"table1": outputs.solar(), "table2": outputs.physionet()}[table]
+    with pytest.raises(UserError, match=f"{table}:begin"):
+        tables.update_readme(readme, records)
+    assert readme.read_text() == text.format(table)
 
 
 @pytest.mark.parametrize(

@@ -27,12 +27,14 @@ class Imported:
     def track(self) -> None:
         tracking.track(self.cells, self.uri, self.folder / "mlflow/artifacts", [self.extra])
 
-    def runs(self, filter_string: str = "") -> dict[str, Any]:
+    def runs(
+        self, filter_string: str = "", experiment_name: str = "Table 1: generation"
+    ) -> dict[str, Any]:
         """Active runs by cell id."""
         from mlflow.tracking import MlflowClient
 
         client = MlflowClient(self.uri)
-        experiment = client.get_experiment_by_name("Table 1: generation")
+        experiment = client.get_experiment_by_name(experiment_name)
         assert experiment is not None
         found = client.search_runs([experiment.experiment_id], filter_string)
         by_id = {run.data.tags["cell_id"]: run for run in found}
@@ -49,6 +51,8 @@ class Imported:
 def imported(tmp_path_factory: pytest.TempPathFactory) -> Imported:
     imported = Imported(tmp_path_factory.mktemp("tracking"))
     cells = [r for r in outputs.solar() if r.model in ("ls4", "rnn_vae", "gaussian")]
+    cells += [outputs.predicted("interpolation", bound=-300.0)]
+    cells += outputs.unavailable()
     outputs.write_cells(imported.cells, cells)
     imported.track()
     return imported
@@ -82,6 +86,24 @@ def test_a_cell_with_its_tags_settings_data_and_files(imported: Imported) -> Non
     assert files == {"record.json", "history.jsonl"}
     curve = imported.client().get_metric_history(run.info.run_id, "training/validation_loss")
     assert [point.step for point in curve] == list(range(1, 41))
+
+
+def test_predictions_have_an_experiment_of_their_own(imported: Imported) -> None:
+    runs = imported.runs(experiment_name="Table 2: interpolation")
+    row = "cpu/interpolation/physionet/ls4"
+    assert runs.keys() == {row, f"{row}/0", "files/cpu"}
+    for cell_id in (row, f"{row}/0"):
+        metrics = runs[cell_id].data.metrics
+        assert metrics["mse_micro"] == 0.004
+        assert metrics["mse_micro_hidden_10"] == pytest.approx(0.0024)
+        assert metrics["neg_elbo"] == -300
+    params = runs[f"{row}/0"].data.params
+    assert (params["protocol.hidden"], params["draws"]) == ("0.5", "100")
+
+
+def test_cells_without_data_are_left_out(imported: Imported) -> None:
+    names = {e.name for e in imported.client().search_experiments()}
+    assert names == {"Default", "Table 1: generation", "Table 2: interpolation"}
 
 
 def test_a_failed_cell_is_listed_with_its_reason(imported: Imported) -> None:

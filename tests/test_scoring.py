@@ -119,6 +119,13 @@ def test_samples_that_overflow_the_evaluator_get_one_line(footing: Footing) -> N
         compare(footing, footing.test * np.float32(1e37), "mine.npz", Console(quiet=True))
 
 
+def test_a_data_set_with_gaps_gets_one_line(footing: Footing) -> None:
+    gaps = sines([], name="gaps", title="Gaps", n=40, length=20, channels=2, seed=0, observed=0.5,
+                 split=SPLIT)  # fmt: skip
+    with pytest.raises(UserError, match="data set gaps: expected complete series"):
+        compare(replace(footing, dataset=gaps), footing.test, "mine.npz", Console(quiet=True))
+
+
 def test_own_scores_are_shown_where_there_are_some(footing: Footing) -> None:
     description = footing.description.model_copy(update={"own_scores": f"{__name__}:own"})
     console = Console(record=True, width=200)
@@ -162,7 +169,8 @@ def test_controls_are_scored_like_models(footing: Footing, control: str) -> None
         "seed": 1,
         "budget": "smoke",
     }
-    record, fake = evaluate(spec, footing, None, None, torch.device("cpu"))
+    done = evaluate(spec, footing, None, None, torch.device("cpu"))
+    record, fake = done.record, done.samples
     names = {score.name for score in record.scores}
     assert record.status == "done" and record.control
     if control == "persistence":
@@ -171,8 +179,8 @@ def test_controls_are_scored_like_models(footing: Footing, control: str) -> None
         assert fake is not None and fake.shape == footing.test.shape
         three = {"marginal", "classification", "prediction"}
         assert {f"{s}_{form}" for s in three for form in ("literal", "robust")} <= names
-    again, _ = evaluate(spec, footing, None, None, torch.device("cpu"))
-    assert again.scores == record.scores, "scores must be reproducible"
+    again = evaluate(spec, footing, None, None, torch.device("cpu"))
+    assert again.record.scores == record.scores, "scores must be reproducible"
 
 
 def test_controls_do_what_they_say() -> None:
@@ -195,7 +203,8 @@ def test_controls_do_what_they_say() -> None:
 
 def test_records_are_whole_strict_and_without_nan(footing: Footing, tmp_path: Path) -> None:
     spec = {"task": "generation", "dataset": "sines", "model": "memoriser", "seed": 0}
-    record, _ = evaluate(spec | {"budget": "cpu"}, footing, None, None, torch.device("cpu"))
+    done = evaluate(spec | {"budget": "cpu"}, footing, None, None, torch.device("cpu"))
+    record = done.record
     nan = records.Score(name="odd", value=float("nan"))
     record = record.model_copy(update={"scores": [*record.scores, nan]})
     path = tmp_path / "a" / "record.json"
