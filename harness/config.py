@@ -41,10 +41,6 @@ class Protocol(_Strict):
         lt=1,
         description="share of a record's time points hidden in interpolation",
     )
-    shares: list[float] = Field(
-        default=[0.1, 0.3, 0.7, 0.9],
-        description="other shares at which the trained models are scored too",
-    )
     cut: Literal["time", "count"] = Field(
         default="time",
         description="extrapolate from the middle of the time axis, or, on the grid union, from the"
@@ -61,6 +57,9 @@ class Evaluation(_Strict):
         100, ge=1, description="epochs of an evaluator fit; the paper's scores: 100"
     )
     draws: int = Field(100, ge=1, description="draws from a predictive distribution")
+    shares: list[float] = Field(
+        [0.1, 0.3, 0.7, 0.9], description="shares of hidden points, beside the protocol's, to score"
+    )
 
 
 class DataOverride(_Strict):

@@ -308,6 +308,6 @@ def _prediction(
         generator = torch.Generator(device).manual_seed(spec["seed"] + 1)
         predict = prediction.predictor(model, device)
         bound = prediction.evidence(seen, model, size, device, generator)
-    scores = prediction.score(seen, predict, draws, size, generator) + bound
+    scores = prediction.score(seen, predict, footing.evaluation, size, generator) + bound
     sampled = time.monotonic()
     return _Scored(scores, prediction.examples(seen, predict, draws, generator), None, sampled)

@@ -12,6 +12,7 @@ from jaxtyping import Float, Int64
 
 from harness import interpolators
 from harness.batches import View
+from harness.config import Evaluation
 from harness.contract import Batch, Diverged, Model, NegElbo, Prediction
 from harness.records import Score
 from metrics.crps import crps_gaussian, crps_samples
@@ -24,7 +25,6 @@ AVERAGES = {"micro": micro, "macro": macro, "ls4": ls4}
 BATCH = 64  # records that are predicted at once
 EXAMPLES = 3  # records, and channels, kept for the figures
 BAND = (0.05, 0.95)
-CURVE_DRAWS = 5  # draws behind the error at the other shares of hidden points
 
 
 def predictor(model: Model, device: torch.device) -> Predict:
@@ -57,7 +57,11 @@ def test_batches(view: View, size: int) -> Iterator[Int64[np.ndarray, "B"]]:
 
 @torch.no_grad()
 def score(
-    view: View, predict: Predict, draws: int, size: int, generator: torch.Generator
+    view: View,
+    predict: Predict,
+    settings: Evaluation,
+    size: int,
+    generator: torch.Generator,
 ) -> list[Score]:
     """Return the scores of predictions for all test records.
 
@@ -67,8 +71,8 @@ def score(
         The data set as the task shows it.
     predict : function
         A model's or a control's.
-    draws : int
-        From each predictive distribution.
+    settings : Evaluation
+        How many draws from each predictive distribution, and at which shares of hidden points.
     size : int
         Records in a batch.
     generator : torch.Generator
@@ -79,12 +83,17 @@ def score(
     Diverged
         If a prediction is not finite.
     """
-    found: dict[str, list[Sums]] = {}
-    for indices in test_batches(view, size):
-        batch = view.batch(indices)
-        for name, part in _errors(batch, predict(batch, draws, generator), generator).items():
-            found.setdefault(name, []).append(part)
-    total = {name: Sums.concatenate(parts) for name, parts in found.items()}
+
+    def total_errors(hidden: float | None = None) -> dict[str, Sums]:
+        found: dict[str, list[Sums]] = {}
+        for indices in test_batches(view, size):
+            batch = view.batch(indices, hidden)
+            prediction = predict(batch, settings.draws, generator)
+            for name, part in _errors(batch, prediction, generator).items():
+                found.setdefault(name, []).append(part)
+        return {name: Sums.concatenate(parts) for name, parts in found.items()}
+
+    total = total_errors()
     scores = [
         _average(f"{quantity}_{average}", total[quantity], average)
         for quantity in ("mse", "crps")
@@ -93,8 +102,9 @@ def score(
     scores += [_average(f"mse_draw_{average}", total["mse_draw"], average) for average in AVERAGES]
     scores.append(_average("crps_literal", total["crps_literal"], "ls4"))
     if view.task == "interpolation":
-        scores += [_at_share(view, predict, share, size, generator, draws)
-                   for share in view.protocol.shares]  # fmt: skip
+        for share in settings.shares:
+            name = f"mse_micro_hidden_{round(100 * share)}"
+            scores.append(_average(name, total_errors(share)["mse"], "micro"))
     return scores
 
 
@@ -131,18 +141,6 @@ def _average(name: str, total: Sums, average: str) -> Score:
     value = AVERAGES[average](total)
     spread = bootstrap(AVERAGES[average], total, seed=0)
     return Score(name=name, value=value, spread=spread, n=int((total.count.sum(1) > 0).sum()))
-
-
-def _at_share(
-    view: View, predict: Predict, share: float, size: int, generator: torch.Generator, draws: int
-) -> Score:
-    """Error of the mean of a few draws where another share of the time points is hidden."""
-    parts = []
-    for indices in test_batches(view, size):
-        batch = view.batch(indices, hidden=share)
-        prediction = predict(batch, min(draws, CURVE_DRAWS), generator)
-        parts.append(_errors(batch, prediction, generator)["mse"])
-    return _average(f"mse_micro_hidden_{round(100 * share)}", Sums.concatenate(parts), "micro")
 
 
 @torch.no_grad()
