@@ -138,8 +138,7 @@ LEGEND_ELBO = (
 )
 LEGEND_HIDDEN = (
     "MSE × 1e-3 ↓ of the mean of the draws over all scored values, of one trained model, where a "
-    "share of each record's time points is hidden. ‖ the share of training and of Table 2, with "
-    "all draws; at the others the mean is of at most 10 draws, which adds a little error.",
+    "share of each record's time points is hidden. ‖ the share of training and of Table 2.",
     "± standard deviation over training seeds, where there are several. [ ] standard deviation "
     "under resampling of the test records; root mean square over seeds.",
     LEGEND_SEEDS,

@@ -1,8 +1,8 @@
 """Residual blocks and the multi-scale network that LS4's three parts are made of.
 
-A residual block is v + f(LN(v)) with f an S4 layer or a two-layer feed-forward map; a pair is one
-of each. A network lifts its input to H channels, runs a stack of pairs, optionally around a coarser
-stack, and reads out linearly; the prior and the posterior read out through two more S4 layers.
+A residual block is v + f(LN(v)) with f a state space layer or a two-layer feed-forward map; a pair
+is one of each. A network lifts its input to H channels, runs a stack of pairs, optionally around a
+coarser stack, and reads out linearly; the prior and the posterior read out through two more layers.
 
 Every module has two modes that agree: ``forward`` over a whole sequence (B, L, .), and ``stepper``,
 a function that consumes one time step (B, .) at a time. Both are causal.
@@ -12,8 +12,13 @@ a function that consumes one time step (B, .) at a time. Both are causal.
 
 Down joins p consecutive steps; Up splits them again *after a delay of one coarse step*, which keeps
 the coarse path causal: at step n it knows the inputs of the groups that are complete before n.
+
+Beside the sequence, modules are given ``time``, with the axes (B, L) or, for a step, (B): whatever
+the state space layers want to know of time, such as gaps; or the times themselves, of which a
+network with a time embedding then tells its blocks; or nothing.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 
 import torch
@@ -21,9 +26,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ls4.ssm import S4Layer, Structure
+from ls4.ssm import Layer, S4Layer, Step
 
-Step = Callable[[Tensor], Tensor]
+MakeLayer = Callable[[int], Layer]  # from the width
 
 
 class FeedForward(nn.Sequential):
@@ -32,41 +37,70 @@ class FeedForward(nn.Sequential):
     def __init__(self, width: int):
         super().__init__(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
 
+    def forward(self, v: Tensor, time: Tensor | None = None) -> Tensor:
+        return super().forward(v)
+
     def stepper(self, batch: int) -> Step:
         return self
 
 
-class Residual(nn.Module):
-    """v + f(LayerNorm(v))."""
+class TimeEmbedding(nn.Sequential):
+    """Sinusoids of a time, Linear(2E, 4E), SiLU, Linear(4E, E); angular frequencies 1 to 1e-4."""
 
-    def __init__(self, width: int, f: S4Layer | FeedForward):
+    frequencies: Tensor
+
+    def __init__(self, d_temb: int):
+        super().__init__(
+            nn.Linear(2 * d_temb, 4 * d_temb), nn.SiLU(), nn.Linear(4 * d_temb, d_temb)
+        )
+        frequencies = torch.logspace(0, -4, d_temb)
+        self.register_buffer("frequencies", frequencies, persistent=False)
+
+    def forward(self, t: Float[Tensor, "*B"]) -> Float[Tensor, "*B E"]:
+        phase = t.unsqueeze(-1) * self.frequencies
+        return super().forward(torch.cat([phase.sin(), phase.cos()], -1))
+
+
+class Residual(nn.Module):
+    """v + f(LayerNorm(v)), plus a linear map of the time embedding where there is one."""
+
+    def __init__(self, width: int, f: Layer | FeedForward, d_temb: int):
         super().__init__()
         self.norm = nn.LayerNorm(width)
         self.f = f
+        self.shift = nn.Linear(d_temb, width) if d_temb else None
 
-    def forward(self, v: Float[Tensor, "B L H"]) -> Float[Tensor, "B L H"]:
-        return v + self.f(self.norm(v))
+    def forward(self, v: Float[Tensor, "B L H"], time: Tensor | None) -> Float[Tensor, "B L H"]:
+        return self._join(v, self.f(self.norm(v), time), time)
 
     def stepper(self, batch: int) -> Step:
         step = self.f.stepper(batch)
-        return lambda v: v + step(self.norm(v))
+        return lambda v, time: self._join(v, step(self.norm(v), time), time)
+
+    def _join(self, v: Tensor, branch: Tensor, time: Tensor | None) -> Tensor:
+        return v + branch if self.shift is None else v + (branch + self.shift(time))
 
 
-class Pairs(nn.Sequential):
-    """`n` pairs of an S4 block and a feed-forward block."""
+class Pairs(nn.ModuleList):
+    """`n` pairs of a state space block and a feed-forward block."""
 
-    def __init__(self, width: int, state: int, n: int, kernel: Structure):
+    def __init__(self, width: int, n: int, layer: MakeLayer, d_temb: int):
         super().__init__()
         for _ in range(n):
-            self.append(Residual(width, S4Layer(width, state, kernel=kernel)))
-            self.append(Residual(width, FeedForward(width)))
+            self.append(Residual(width, layer(width), d_temb))
+            self.append(Residual(width, FeedForward(width), d_temb))
+
+    def forward(self, v: Float[Tensor, "B L H"], time: Tensor | None) -> Float[Tensor, "B L H"]:
+        for block in self:
+            v = block(v, time)
+        return v
 
     def stepper(self, batch: int) -> Step:
         steps = [block.stepper(batch) for block in self if isinstance(block, Residual)]
 
-        def step(v: Tensor) -> Tensor:
+        def step(v: Tensor, time: Tensor | None) -> Tensor:
             for f in steps:
-                v = f(v)
+                v = f(v, time)
             return v
 
         return step
@@ -79,54 +113,56 @@ class Level(nn.Module):
     ----------
     width : int
         H at this resolution; doubles at the next.
-    state : int
-        N.
     n_pairs : int
         Pairs at every resolution.
     pool : sequence of int
         Pooling factors, finest first; empty for a single resolution.
+    layer : function
+        Makes a state space layer of a width.
+    d_temb : int
+        Width of the time embedding, 0 for none. The coarser resolutions are told nothing of time.
     """
 
     def __init__(
-        self, width: int, state: int, n_pairs: int, pool: Sequence[int], kernel: Structure
+        self, width: int, n_pairs: int, pool: Sequence[int], layer: MakeLayer, d_temb: int
     ):
         super().__init__()
-        self.pairs = Pairs(width, state, n_pairs, kernel)
+        self.pairs = Pairs(width, n_pairs, layer, d_temb)
         self.p = pool[0] if pool else 0
         if self.p:
             self.down = nn.Linear(width * self.p, 2 * width)
-            self.coarse = Level(2 * width, state, n_pairs, pool[1:], kernel)
+            self.coarse = Level(2 * width, n_pairs, pool[1:], layer, 0)
             self.up = nn.Linear(2 * width, width * self.p)
 
-    def forward(self, v: Float[Tensor, "B L H"]) -> Float[Tensor, "B L H"]:
+    def forward(self, v: Float[Tensor, "B L H"], time: Tensor | None) -> Float[Tensor, "B L H"]:
         if self.p:
             B, L, H = v.shape
             groups = v.view(B, L // self.p, self.p, H).mT.flatten(2)  # (B, L/p, H p)
-            c = self.up(self.coarse(self.down(groups)))
+            c = self.up(self.coarse(self.down(groups), None))
             c = F.pad(c, (0, 0, 1, -1))  # delay by one coarse step
             v = v + c.view(B, L // self.p, H, self.p).mT.reshape(B, L, H)
-        return self.pairs(v) + v
+        return self.pairs(v, time) + v
 
     def stepper(self, batch: int) -> Step:
         pairs = self.pairs.stepper(batch)
         if not self.p:
-            return lambda v: pairs(v) + v
+            return lambda v, time: pairs(v, time) + v
         coarse = self.coarse.stepper(batch)
         width = self.down.in_features // self.p
         ready = list(self.down.weight.new_zeros(self.p, batch, width))  # what Up emits next
         group: list[Tensor] = []
 
-        def step(v: Tensor) -> Tensor:
+        def step(v: Tensor, time: Tensor | None) -> Tensor:
             nonlocal ready, group
             s = v + ready[len(group)]
             group.append(v)
             if len(group) == self.p:
                 joined = torch.stack(group, -1).flatten(1)  # (B, H p)
                 ready = list(
-                    self.up(coarse(self.down(joined))).view(batch, width, self.p).unbind(-1)
+                    self.up(coarse(self.down(joined), None)).view(batch, width, self.p).unbind(-1)
                 )
                 group = []
-            return pairs(s) + s
+            return pairs(s, time) + s
 
         return step
 
@@ -138,8 +174,15 @@ class Network(nn.Module):
     ----------
     d_in, d_out : int
         Channels of input and output.
-    width, state, n_pairs, pool, kernel
+    width, n_pairs, pool, d_temb
         See `Level`.
+    layer : type of the state space layers
+        Made as ``layer(width, **options)``.
+
+    Raises
+    ------
+    ValueError
+        If there is to be a time embedding with pooling.
     """
 
     def __init__(
@@ -148,53 +191,64 @@ class Network(nn.Module):
         d_out: int,
         *,
         width: int,
-        state: int,
         n_pairs: int,
         pool: Sequence[int],
-        kernel: Structure,
+        d_temb: int = 0,
+        layer: Callable[..., Layer] = S4Layer,
+        **options,
     ):
         super().__init__()
+        if d_temb and pool:
+            raise ValueError(f"a time embedding: expected no pooling, found pool {list(pool)}")
+        self.layer: MakeLayer = functools.partial(layer, **options)
         self.lift = nn.Linear(d_in, width)
-        self.level = Level(width, state, n_pairs, pool, kernel)
+        self.level = Level(width, n_pairs, pool, self.layer, d_temb)
         self.norm = nn.LayerNorm(width)
         self.readout = nn.Linear(width, d_out)
+        self.embedding = TimeEmbedding(d_temb) if d_temb else nn.Identity()
 
-    def forward(self, u: Float[Tensor, "B L d_in"]) -> Float[Tensor, "B L d_out"]:
-        return self.readout(self.norm(self.level(self.lift(u))))
+    def forward(
+        self, u: Float[Tensor, "B L d_in"], time: Float[Tensor, "B L"] | None = None
+    ) -> Float[Tensor, "B L d_out"]:
+        return self.readout(self.norm(self.level(self.lift(u), self.embedding(time))))
 
     def stepper(self, batch: int) -> Step:
         """Return a function (batch, d_in) -> (batch, d_out) for one step in time."""
         level = self.level.stepper(batch)
-        return lambda u: self.readout(self.norm(level(self.lift(u))))
+
+        def step(u: Tensor, time: Tensor | None = None) -> Tensor:
+            return self.readout(self.norm(level(self.lift(u), self.embedding(time))))
+
+        return step
 
 
 class GaussianNetwork(nn.Module):
     """A network whose output is a diagonal Gaussian: mean and log standard deviation.
 
-    Both are S4 layers of width `d_out` on the network's output, without norm or residual. log sigma
-    is clamped to `log_std_range`, since it enters exponentials.
+    Both are state space layers of width `d_out` on the network's output, without norm or residual.
+    log sigma is clamped to `log_std_range`, since it enters exponentials.
     """
 
     def __init__(self, d_in: int, d_out: int, *, log_std_range: tuple[float, float], **network):
         super().__init__()
         self.network = Network(d_in, d_out, **network)
-        self.mean = S4Layer(d_out, network["state"], kernel=network["kernel"])
-        self.log_std = S4Layer(d_out, network["state"], kernel=network["kernel"])
+        self.mean = self.network.layer(d_out)
+        self.log_std = self.network.layer(d_out)
         self.log_std_range = log_std_range
 
     def forward(
-        self, u: Float[Tensor, "B L d_in"]
+        self, u: Float[Tensor, "B L d_in"], time: Float[Tensor, "B L"] | None = None
     ) -> tuple[Float[Tensor, "B L d_out"], Float[Tensor, "B L d_out"]]:
-        w = self.network(u)
-        return self.mean(w), self.log_std(w).clamp(*self.log_std_range)
+        w = self.network(u, time)
+        return self.mean(w, time), self.log_std(w, time).clamp(*self.log_std_range)
 
-    def stepper(self, batch: int) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+    def stepper(self, batch: int) -> Callable[..., tuple[Tensor, Tensor]]:
         """Return a function (batch, d_in) -> mean and log std, each (batch, d_out)."""
         network, mean = self.network.stepper(batch), self.mean.stepper(batch)
         log_std = self.log_std.stepper(batch)
 
-        def step(u: Tensor) -> tuple[Tensor, Tensor]:
-            w = network(u)
-            return mean(w), log_std(w).clamp(*self.log_std_range)
+        def step(u: Tensor, time: Tensor | None = None) -> tuple[Tensor, Tensor]:
+            w = network(u, time)
+            return mean(w, time), log_std(w, time).clamp(*self.log_std_range)
 
         return step

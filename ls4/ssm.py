@@ -29,6 +29,7 @@ Gu et al. 2020, HiPPO (arXiv:2008.07669).
 
 import functools
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
@@ -41,6 +42,10 @@ from torch.nn import functional as F
 Structure = Literal["dplr", "diagonal"]
 Init = Literal["legs", "lin"]
 Discretisation = Literal["bilinear", "zoh"]
+
+# One step of a module in its recurrent mode: the input (B, H) and, where the module looks at it,
+# what is told of the step's time, to the output (B, H).
+Step = Callable[..., Tensor]
 
 DT_MIN, DT_MAX = 1e-3, 1e-1
 SSM_LEARNING_RATE = 1e-3
@@ -108,14 +113,17 @@ class Discrete(NamedTuple):
     r: Complex[Tensor, "H M"] | None = None
 
 
-def discretise_zoh(Lambda: Tensor, B: Tensor, C: Tensor, dt: Tensor) -> Discrete:
-    """Zero-order hold of a diagonal system: Abar = exp(dt A), Bbar = A^-1 (Abar - 1) B."""
-    x, y = dt * Lambda.real, dt * Lambda.imag
-    # expm1 of a complex number, without the cancellation of exp(z) - 1 near 0
-    expm1 = torch.complex(
+def expm1(x: Tensor, y: Tensor) -> Tensor:
+    """Return exp(x + iy) - 1 without the cancellation near 0."""
+    return torch.complex(
         torch.expm1(x) * torch.cos(y) - 2 * torch.sin(y / 2) ** 2, torch.exp(x) * torch.sin(y)
     )
-    return Discrete(a=torch.exp(dt * Lambda), b=expm1 / Lambda * B, C=C)
+
+
+def discretise_zoh(Lambda: Tensor, B: Tensor, C: Tensor, dt: Tensor) -> Discrete:
+    """Zero-order hold of a diagonal system: Abar = exp(dt A), Bbar = A^-1 (Abar - 1) B."""
+    growth = expm1(dt * Lambda.real, dt * Lambda.imag)
+    return Discrete(a=torch.exp(dt * Lambda), b=growth / Lambda * B, C=C)
 
 
 def discretise_bilinear(
@@ -143,9 +151,10 @@ def _realify(z: Complex[Tensor, "... M"]) -> Float[Tensor, "... N"]:
 
 def _real_matrix(system: Discrete) -> Float[Tensor, "H N N"]:
     """Abar in the real coordinates (Re h, Im h)."""
-    assert system.f is not None and system.r is not None
     re, im = torch.diag_embed(system.a.real), torch.diag_embed(system.a.imag)
     rotation = torch.cat([torch.cat([re, -im], -1), torch.cat([im, re], -1)], -2)
+    if system.f is None or system.r is None:
+        return rotation
     return rotation - _realify(system.f).unsqueeze(-1) * _realify(system.r.conj()).unsqueeze(-2)
 
 
@@ -229,7 +238,35 @@ def causal_convolution(
 # Modules
 
 
-class SSM(nn.Module):
+class Dynamics(nn.Module, ABC):
+    """Modes Lambda with Re Lambda < 0, and step sizes dt > 0, as unconstrained parameters.
+
+    Parameters
+    ----------
+    Lambda : (..., M)
+        Initial modes.
+    steps : int
+        Number of step sizes; initially log-uniform in [DT_MIN, DT_MAX].
+    """
+
+    def __init__(self, Lambda: Complex[Tensor, "*S M"], steps: int):
+        super().__init__()
+        log_dt = math.log(DT_MIN) + torch.rand(steps) * (math.log(DT_MAX) - math.log(DT_MIN))
+        parts = torch.view_as_real(Lambda).to(torch.get_default_dtype())
+        self.log_dt = nn.Parameter(log_dt)
+        self.log_A_real = nn.Parameter(parts[..., 0].neg().log())
+        self.A_imag = nn.Parameter(parts[..., 1].clone())
+
+    @property
+    def Lambda(self) -> Complex[Tensor, "*S M"]:
+        return torch.complex(-self.log_A_real.exp(), self.A_imag)
+
+    @abstractmethod
+    def stepper(self, batch: int) -> Step:
+        """Return a function (batch, H) -> (batch, H) that advances the recurrence from h = 0."""
+
+
+class SSM(Dynamics):
     """H trainable state space systems, each with its own Lambda, B, C and (DPLR) P.
 
     Parameters
@@ -246,7 +283,6 @@ class SSM(nn.Module):
     def __init__(
         self, H: int, N: int, structure: Structure, init: Init, discretisation: Discretisation
     ):
-        super().__init__()
         if N % 2:
             raise ValueError(f"state size N: expected an even number, found {N}")
         if structure == "dplr" and (init, discretisation) != ("legs", "bilinear"):
@@ -254,16 +290,13 @@ class SSM(nn.Module):
                 f"a dplr system: expected init 'legs' and discretisation 'bilinear', found {init!r}"
                 f" and {discretisation!r}"
             )
-        self.discretisation = discretisation
         modes = legs(N) if init == "legs" else lin(N)
+        super().__init__(modes.Lambda.repeat(H, 1), H)
+        self.discretisation = discretisation
 
         def copies(z: Tensor) -> Tensor:  # (N/2,) complex128 -> (H, N/2, 2) float
             return torch.view_as_real(z).to(torch.get_default_dtype()).repeat(H, 1, 1)
 
-        log_dt = math.log(DT_MIN) + torch.rand(H) * (math.log(DT_MAX) - math.log(DT_MIN))
-        self.log_dt = nn.Parameter(log_dt)
-        self.log_A_real = nn.Parameter(copies(modes.Lambda)[..., 0].neg().log())
-        self.A_imag = nn.Parameter(copies(modes.Lambda)[..., 1].clone())
         self.C = nn.Parameter(torch.randn(H, N // 2, 2) * math.sqrt(0.5))  # E |C|^2 = 1
         if structure == "dplr":
             self.P = nn.Parameter(copies(modes.P))
@@ -276,37 +309,79 @@ class SSM(nn.Module):
 
     def discretise(self) -> Discrete:
         """Discretise the systems with their own steps dt."""
-        Lambda = torch.complex(-self.log_A_real.exp(), self.A_imag)
         B, C = torch.view_as_complex(self.B), torch.view_as_complex(self.C)
         dt = self.log_dt.exp().unsqueeze(-1)
         if self.discretisation == "zoh":
-            return discretise_zoh(Lambda, B, C, dt)
+            return discretise_zoh(self.Lambda, B, C, dt)
         P = None if self.P is None else torch.view_as_complex(self.P)
-        return discretise_bilinear(Lambda, P, B, C, dt)
+        return discretise_bilinear(self.Lambda, P, B, C, dt)
 
-    def forward(self, u: Float[Tensor, "B H L"]) -> Float[Tensor, "B H L"]:
-        return causal_convolution(u, kernel(self.discretise(), u.shape[-1]))
+    def forward(
+        self, u: Float[Tensor, "B L H"], time: Tensor | None = None
+    ) -> Float[Tensor, "B L H"]:
+        """Convolve; `time` is not looked at: a row of the grid is a step."""
+        K = kernel(self.discretise(), u.shape[1])
+        return causal_convolution(u.mT.contiguous(), K).mT.contiguous()
 
-    def stepper(self, batch: int) -> Callable[[Tensor], Tensor]:
-        """Return a function (batch, H) -> (batch, H) that advances the recurrence from h = 0."""
-        a, b, C, f, r = self.discretise()
-        h = a.new_zeros(batch, *a.shape)
+    @torch.no_grad()
+    def stepper(self, batch: int) -> Step:
+        """Return a function (batch, H) -> (batch, H) that advances the recurrence from h = 0.
 
-        def step(u: Tensor) -> Tensor:
-            nonlocal h
-            if f is None or r is None:
-                h = a * h + b * u.unsqueeze(-1)
-            else:
-                h = a * h - f * (r * h).real.sum(-1, keepdim=True) + b * u.unsqueeze(-1)
-            return 2 * (C * h).real.sum(-1)
+        A step is one product [h, y] <- [[Abar, b], [C Abar, C b]] [h, u] in real coordinates. It
+        carries no gradient.
+        """
+        system = self.discretise()
+        C = _realify(2 * system.C.conj()).unsqueeze(-2)
+        state = torch.cat([_real_matrix(system), _realify(system.b).unsqueeze(-1)], -1)
+        system_matrix = torch.cat([state, C @ state], -2)  # (H, N + 1, N + 1)
+        hu, hy = system_matrix.new_zeros(2, *system_matrix.shape[:2], batch).unbind()
+
+        def step(u: Tensor, time: Tensor | None = None) -> Tensor:
+            nonlocal hu, hy
+            hu[:, -1] = u.T
+            torch.bmm(system_matrix, hu, out=hy)
+            hu, hy = hy, hu
+            return hu[:, -1].T.clone()
 
         return step
 
 
-class S4Layer(nn.Module):
-    """SSM with skip, GELU, then a position-wise gated linear map (the "S4 block" of 2022).
+class Layer(nn.Module):
+    """Systems with skip, GELU, then a position-wise gated linear map.
 
         y = GELU(SSM(u) + D u),  out = GLU(W y + b)
+
+    Parameters
+    ----------
+    width : int
+        H.
+    ssm : module
+        Maps (B, L, H), and what it is told of time, to (B, L, H), and has a `stepper`.
+    """
+
+    def __init__(self, width: int, ssm: Dynamics):
+        super().__init__()
+        self.ssm = ssm
+        self.D = nn.Parameter(torch.randn(width))
+        self.linear = nn.Linear(width, 2 * width)
+
+    def mix(self, y: Float[Tensor, "... H"]) -> Float[Tensor, "... H"]:
+        """Apply what follows the systems and the skip: GELU and the gated linear map."""
+        return F.glu(self.linear(F.gelu(y)), -1)
+
+    def forward(
+        self, u: Float[Tensor, "B L H"], time: Tensor | None = None
+    ) -> Float[Tensor, "B L H"]:
+        return self.mix(torch.addcmul(self.ssm(u, time), self.D, u))
+
+    def stepper(self, batch: int) -> Step:
+        """Return a function (batch, H) -> (batch, H) for one step in time, from a zero state."""
+        step = self.ssm.stepper(batch)
+        return lambda u, time=None: self.mix(torch.addcmul(step(u, time), self.D, u))
+
+
+class S4Layer(Layer):
+    """The "S4 block" of 2022.
 
     Parameters
     ----------
@@ -324,23 +399,7 @@ class S4Layer(nn.Module):
         init: Init = "legs",
         discretisation: Discretisation = "bilinear",
     ):
-        super().__init__()
-        self.ssm = SSM(width, state, kernel, init, discretisation)
-        self.D = nn.Parameter(torch.randn(width))
-        self.linear = nn.Linear(width, 2 * width)
-
-    def mix(self, y: Float[Tensor, "... H"]) -> Float[Tensor, "... H"]:
-        """Apply what follows the systems and the skip: GELU and the gated linear map."""
-        return F.glu(self.linear(F.gelu(y)), -1)
-
-    def forward(self, u: Float[Tensor, "B L H"]) -> Float[Tensor, "B L H"]:
-        y = self.ssm(u.mT.contiguous()).mT.contiguous()  # (B, L, H)
-        return self.mix(torch.addcmul(y, self.D, u))
-
-    def stepper(self, batch: int) -> Callable[[Tensor], Tensor]:
-        """Return a function (batch, H) -> (batch, H) for one step in time, from a zero state."""
-        step = self.ssm.stepper(batch)
-        return lambda u: self.mix(torch.addcmul(step(u), self.D, u))
+        super().__init__(width, SSM(width, state, kernel, init, discretisation))
 
 
 def parameter_groups(
@@ -348,13 +407,13 @@ def parameter_groups(
 ) -> list[dict[str, Any]]:
     """Partition a module's parameters for an optimiser.
 
-    The systems' dynamics (log_dt, A, B, P of every `SSM`) learn at min(lr, 1e-3) without weight
-    decay; everything else, C and D included, takes `lr` and `weight_decay`.
+    The systems' dynamics (log_dt, A, B, P of every `Dynamics`) learn at min(lr, 1e-3) without
+    weight decay; everything else, C and D included, takes `lr` and `weight_decay`.
     """
     dynamics = {
         id(p)
         for ssm in module.modules()
-        if isinstance(ssm, SSM)
+        if isinstance(ssm, Dynamics)
         for name, p in ssm.named_parameters()
         if name != "C"
     }
