@@ -391,6 +391,8 @@ class S4Layer(Layer):
         See `SSM`.
     """
 
+    ssm: SSM
+
     def __init__(
         self,
         width: int,

@@ -28,9 +28,31 @@ MICRO = {
             "models": ["rnn_vae", "diverging"],
             "controls": ["white_noise"],
             "seeds": [0],
-        }
+        },
+        {
+            "task": "interpolation",
+            "datasets": ["sines_irregular"],
+            "models": ["rnn", "latent_ode"],
+            "controls": ["linear", "gp"],
+            "seeds": [0],
+        },
+        {
+            "task": "extrapolation",
+            "datasets": ["unreachable"],
+            "models": ["rnn"],
+            "controls": ["mean"],
+            "seeds": [0],
+        },
     ],
-    "evaluation": {"fits": 1, "epochs": 1},
+    "evaluation": {"fits": 1, "epochs": 1, "draws": 3, "shares": [0.3]},
+}
+# An optional data set whose file cannot be had.
+UNREACHABLE = {
+    "title": "Unreachable",
+    "files": [
+        {"path": "unreachable.csv", "sha256": "0" * 64, "urls": ["http://127.0.0.1:9/file.csv"]}
+    ],
+    **dict.fromkeys(["licence", "terms", "citation"], "none"),
 }
 
 
@@ -238,6 +260,12 @@ def edit(finished: Path) -> Iterator:
         path.write_text(text)
 
 
+def test_one_table_of_the_paper_can_be_asked_for(checkout: Path) -> None:
+    jobs = planned(snakemake(checkout, "table2", "-n", "--configfile", "config/cpu.yaml"))
+    assert jobs["table2"] == 1 and jobs["train"] == 2 * 3 * 9 and "table1" not in jobs
+    assert jobs["prepare"] == 2
+
+
 ENDS = {"Make the tables", "Draw the figures", "Write the report", "Import the runs into MLflow"}
 
 
@@ -286,8 +314,13 @@ def test_format(checkout: Path, command: str) -> None:
 
 
 @pytest.mark.slow
-def test_whole_run_with_a_diverging_cell(tmp_path: Path) -> None:
+def test_whole_run_with_a_diverging_cell_and_a_data_set_that_cannot_be_had(tmp_path: Path) -> None:
     checkout = copy(tmp_path / "benchmark")
+    manifest = grid.read_yaml(checkout / "datasets" / "manifest.yaml")
+    manifest["sources"]["unreachable"] = UNREACHABLE
+    write_yaml(checkout / "datasets" / "manifest.yaml", manifest)
+    dataset = grid.describe("datasets", "ushcn_sporadic") | {"files": ["unreachable.csv"]}
+    write_yaml(checkout / "config" / "datasets" / "unreachable.yaml", dataset)
     model = grid.describe("models", "rnn_vae")
     model["config"] = model.get("config", {}) | {"lr": 1e30}
     model["training"] = {"smoke": {"steps": 5, "batch_size": 8}}
@@ -297,11 +330,23 @@ def test_whole_run_with_a_diverging_cell(tmp_path: Path) -> None:
 
     results = checkout / "results" / "smoke"
     records = [json.loads(path.read_text()) for path in results.rglob("record.json")]
-    assert {record["model"]: record["status"] for record in records} == {
-        "rnn_vae": "done", "diverging": "diverged", "white_noise": "done",
-    }  # fmt: skip
+    assert {(r["dataset"], r["model"]): r["status"] for r in records} == {
+        ("sines", "rnn_vae"): "done",
+        ("sines", "diverging"): "diverged",
+        ("sines", "white_noise"): "done",
+        ("sines_irregular", "rnn"): "done",
+        ("sines_irregular", "latent_ode"): "done",
+        ("sines_irregular", "linear"): "done",
+        ("sines_irregular", "gp"): "done",
+        ("unreachable", "rnn"): "skipped",
+        ("unreachable", "mean"): "skipped",
+    }
+    assert all(r["reason"].startswith("data not available: unreachable.csv: ")
+               for r in records if r["status"] == "skipped")  # fmt: skip
+    scores = {s["name"] for r in records if r["model"] == "latent_ode" for s in r["scores"]}
+    assert {"mse_micro", "crps_macro", "mse_micro_hidden_30", "neg_elbo"} <= scores
     table = "".join(path.read_text() for path in (results / "tables").glob("*.md"))
-    assert "diverged" in table
+    assert "diverged" in table and "data not available" in table
     assert len(list((results / "figures").glob("*.png"))) > 0
     assert "<html" in (results / "report.html").read_text()
     with sqlite3.connect(checkout / "results" / "mlflow" / "mlflow.db") as database:
