@@ -27,11 +27,11 @@ class Unavailable(DataError):
     """An optional data set's files could not be had; the message says why."""
 
 
-def write_unavailable(path: Path, split: Path, name: str, reason: str) -> None:
-    """Write, in place of a data set and its split, why there is none."""
+def write_unavailable(path: Path, split: Path, report: Path, name: str, reason: str) -> None:
+    """Write, in place of a data set, its split and its report, why there is none."""
     save_arrays(path, {"name": np.array(name), UNAVAILABLE: np.array(reason)})
-    with replacing(split) as part:
-        part.write_text(json.dumps({"dataset": name, UNAVAILABLE: reason}) + "\n", encoding="utf-8")
+    for file in (split, report):
+        _write_json(file, {"dataset": name, UNAVAILABLE: reason})
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,8 +161,12 @@ class Dataset:
             "digest": self.split_digest,
             **{part: indices.tolist() for part, indices in self._indices().items()},
         }
-        with replacing(Path(path)) as part:
-            part.write_text(json.dumps(split) + "\n", encoding="utf-8")
+        _write_json(path, split)
+
+    def write_report(self, path: Path) -> None:
+        """Write `meta` and the digest as JSON: what was read, found, left out and scaled."""
+        head = {"dataset": self.name, "data_digest": self.data_digest}
+        _write_json(path, head | self.meta, indent=1)
 
     def _values(self) -> dict[str, np.ndarray]:
         """Return the arrays as stored: one row of `t` if all are equal, no `mask` if all True."""
@@ -175,6 +179,11 @@ class Dataset:
 
     def _indices(self) -> dict[str, np.ndarray]:
         return {part: getattr(self, part) for part in PARTS}
+
+
+def _write_json(path: Path, content: Any, indent: int | None = None) -> None:
+    with replacing(Path(path)) as part:
+        part.write_text(json.dumps(content, indent=indent) + "\n", encoding="utf-8")
 
 
 def _digest(arrays: dict[str, np.ndarray]) -> str:

@@ -80,6 +80,7 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--spec", type=json.loads, required=True, help="the data set's file, as JSON")
     sub.add_argument("--out", type=Path, required=True)
     sub.add_argument("--split", type=Path, required=True, help="where to write the split")
+    sub.add_argument("--report", type=Path, required=True, help="where to write what was found")
     sub.add_argument("--data", **data)
     sub.add_argument("--mirror", **mirror)
 
@@ -196,6 +197,7 @@ def prepare(
     spec: dict[str, Any],
     out: Path,
     split: Path,
+    report: Path,
     data: Path,
     mirror: Path | None,
 ) -> int:
@@ -214,11 +216,12 @@ def prepare(
             files = [fetch_file(path, data, mirror).path for path in description.files]
         except DataError as error:
             print(error, file=sys.stderr)
-            write_unavailable(out, split, dataset, f"data not available: {error}")
+            write_unavailable(out, split, report, dataset, f"data not available: {error}")
             return 0
     prepared = _load(dataset, description, files)
     prepared.save(out)
     prepared.write_split(split)
+    prepared.write_report(report)
     return 0
 
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datasets import synthetic
-from datasets.base import Dataset, compact, pad, split
+from datasets.base import Dataset, Unavailable, compact, pad, split, write_unavailable
 from datasets.errors import DataError
 from datasets.fetch import read_manifest
 
@@ -159,6 +159,21 @@ def test_the_split_is_written_with_how_it_was_drawn(sines, tmp_path):
     assert written["digest"] == sines.split_digest
     for part in ("train", "validation", "test"):
         np.testing.assert_array_equal(written[part], getattr(sines, part))
+
+
+def test_the_report_says_what_was_found(sines, tmp_path):
+    sines.write_report(tmp_path / "report.json")
+    written = json.loads((tmp_path / "report.json").read_text())
+    assert written["data_digest"] == sines.data_digest
+    assert {key: written[key] for key in sines.meta} == sines.meta
+
+
+def test_data_that_cannot_be_had_say_so_when_they_are_read(tmp_path):
+    paths = [tmp_path / name for name in ("a.npz", "a.split.json", "a.report.json")]
+    write_unavailable(*paths, "a", "data not available: no network")
+    with pytest.raises(Unavailable, match="^data not available: no network$"):
+        Dataset.load(paths[0])
+    assert all("no network" in path.read_text() for path in paths[1:])
 
 
 @pytest.mark.parametrize(

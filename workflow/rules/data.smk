@@ -45,6 +45,7 @@ rule prepare:
     output:
         data="<results>/data/{dataset}.npz",
         split="<results>/data/{dataset}.split.json",
+        report="<results>/data/{dataset}.report.json",
     log:
         "<logs>/prepare/{dataset}.log",
     benchmark:
@@ -58,4 +59,5 @@ rule prepare:
         "Read, normalise and split {wildcards.dataset}"
     shell:
         "python -m harness prepare {wildcards.dataset} {input.parts} --spec {params.spec:q}"
-        " --out {output.data} --split {output.split} {params.options:q} &> {log}"
+        " --out {output.data} --split {output.split} --report {output.report} {params.options:q}"
+        " &> {log}"
