@@ -171,7 +171,7 @@ def test_the_report_says_what_was_found(sines, tmp_path):
 def test_data_that_cannot_be_had_say_so_when_they_are_read(tmp_path):
     paths = [tmp_path / name for name in ("a.npz", "a.split.json", "a.report.json")]
     write_unavailable(*paths, "a", "data not available: no network")
-    with pytest.raises(Unavailable, match="^data not available: no network$"):
+    with pytest.raises(Unavailable, match=r"^data not available: no network$"):
         Dataset.load(paths[0])
     assert all("no network" in path.read_text() for path in paths[1:])
 
