@@ -169,7 +169,7 @@ def predicted(task: str, dataset: str = "physionet", model: str = "ls4", mse: fl
             scores |= {f"neg_elbo{part}": (value, 3.0) for part, value in parts.items()}
             scores |= {"neg_elbo_per_value": (bound / 400, None), "neg_elbo_sigma": (0.05, None)}
     hides = task != "reconstruction"
-    protocol = {"hidden": 0.5, "shares": list(SHARES), "cut": "time", "seed": 0}
+    protocol = {"hidden": 0.5, "cut": "time", "seed": 0}
     fields = {
         "task": task,
         "n_train": 70,
