@@ -24,7 +24,9 @@ def test_relative_links_exist(page: Path) -> None:
 @pytest.mark.parametrize("table", comparison.TABLES)
 def test_readme_shows_the_reference_records(table: str) -> None:
     section = tables.readme_section(records.find(ROOT / "results" / "reference"), table)
-    assert section and section in (ROOT / "README.md").read_text(encoding="utf-8"), "run make tables"
+    assert section and section in (ROOT / "README.md").read_text(encoding="utf-8"), (
+        "run make tables"
+    )
 
 
 @pytest.mark.slow

@@ -54,7 +54,8 @@ rule prepare:
         "../../environment.yml"
     params:
         spec=as_json(dataset_spec),
-        options=fetch_options(),
+        # Only an optional data set fetches here; another mirror must not prepare the others again.
+        options=lambda wildcards: fetch_options() if dataset_spec(wildcards).get("optional") else [],
     message:
         "Read, normalise and split {wildcards.dataset}"
     shell:
