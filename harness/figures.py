@@ -675,10 +675,12 @@ def training_curves(lines: pd.DataFrame, palette: Mapping[str, str], title: str)
         ends = own.groupby("seed").tail(1).dropna(subset=["ending"])
         ax.plot(ends["step"], ends["loss"], "x", color=DATA)
         # a likelihood may change its sign and fall by orders of magnitude
-        if np.nanmin(own[["loss", "validation_loss"]]) > 0:
+        values = own[["loss", "validation_loss"]].to_numpy(dtype=float)
+        low, high = np.nanmin(values), np.nanmax(values)
+        if low > 0:
             ax.set_yscale("log")
             _log_ticks(ax.yaxis)
-        else:
+        elif high - low > 20:
             ax.set_yscale("symlog")
         ax.set(title=label(name), xlabel="optimiser step", ylabel="")
     for ax in axes[:, 0]:
