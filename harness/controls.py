@@ -1,7 +1,8 @@
 """Controls: rows of a table that nobody trains, through the same scores as the models.
 
-Each is a function (training series (N, L, D), n, rng) -> (n, L, D). If a control beats a model, the
-table shows it: on data sets of a hundred series a plain Gaussian often does.
+Each is a function (training series (N, L, D), n, rng) -> (n, L, D). Persistence is not among them:
+it predicts x_{n+1} = x_n and generates nothing, so it has a prediction score only. If a control
+beats a model, the table shows it: on data sets of a hundred series a plain Gaussian often does.
 """
 
 from collections.abc import Callable
@@ -61,6 +62,3 @@ GENERATORS: dict[str, Callable[[Train, int, np.random.Generator], Series]] = {
     "gaussian": gaussian,
     "white_noise": white_noise,
 }
-
-# Persistence predicts x_{n+1} = x_n and generates nothing, so it has a prediction score only.
-CONTROLS = (*GENERATORS, "persistence")

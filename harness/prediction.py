@@ -129,12 +129,12 @@ def _errors(batch: Batch, prediction: Prediction, generator: torch.Generator) ->
         "crps_literal": gaussian,
     }
 
-    def spread(values: np.ndarray) -> np.ndarray:
+    def in_place(values: np.ndarray) -> np.ndarray:
         out = np.zeros(x.shape)
         out[target] = values
         return out
 
-    return {name: sums(spread(values), target) for name, values in entries.items()}
+    return {name: sums(in_place(values), target) for name, values in entries.items()}
 
 
 def _average(name: str, total: Sums, average: str) -> Score:

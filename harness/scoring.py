@@ -11,10 +11,10 @@ from rich.console import Console
 from rich.table import Table
 
 from harness.batches import view
-from harness.controls import CONTROLS
 from harness.errors import UserError
 from harness.evaluation import Fake, Footing, control_scores, own_scores, score
 from harness.records import Score
+from harness.tasks import CONTROLS
 from metrics.network import Unscorable
 
 MINIMUM = 3  # samples; fewer cannot be split to train and test a classifier
@@ -106,7 +106,7 @@ def compare(footing: Footing, fake: Fake, name: str, console: Console) -> None:
     own = Table("own scores, 0 is best")
     columns = []  # of the data set's own scores, a sequence for each row of the other table
     with console.status("") as status:
-        for row in (name, *CONTROLS):
+        for row in (name, *CONTROLS["generation"]):
             status.update(f"scoring {row}")
             samples: Fake | None = fake
             try:

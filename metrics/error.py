@@ -112,15 +112,6 @@ def sums(entrywise: Float[np.ndarray, "B L D"], target: Bool[np.ndarray, "B L D"
     return Sums(scored.sum(1), target.sum(1).astype(np.float64))
 
 
-def squared_error(
-    x: Float[np.ndarray, "B L D"],
-    prediction: Float[np.ndarray, "B L D"],
-    target: Bool[np.ndarray, "B L D"],
-) -> Sums:
-    """Add up the squared errors of a batch over time; arguments and errors are those of `sums`."""
-    return sums((prediction.astype(np.float64) - x) ** 2, target)
-
-
 def bootstrap(average: Average, sums: Sums, seed: int, n_boot: int = 100) -> float | None:
     """Return the standard deviation of an average when whole records are drawn again.
 
