@@ -77,7 +77,7 @@ from typing import ClassVar, Literal, NamedTuple
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.utils import clip_grad_norm_, parametrize
+from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import orthogonal
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
@@ -332,14 +332,7 @@ class CRU(Model):
 
     def optimisers(self) -> dict[str, Optimisation]:
         adam = torch.optim.Adam(self.parameters(), lr=self.config.lr)
-
-        def clip(*_: object) -> None:
-            norm = clip_grad_norm_(self.parameters(), self.config.clip_norm)
-            if not norm.isfinite():
-                raise Diverged(f"gradient norm {norm.item()}")
-
-        adam.register_step_pre_hook(clip)
-        return {"main": Optimisation(adam)}
+        return {"main": Optimisation(adam, max_norm=self.config.clip_norm)}
 
     def loss(self, batch: Batch, step: int, generator: torch.Generator) -> Loss:
         """Return the negative log-likelihood of the targets, nats per row with a target."""

@@ -104,9 +104,14 @@ class GRUD(Autoregressive):
         self.w = nn.Linear(d, 1)
         self.v = nn.Parameter(torch.ones(d))
         self.c = nn.Parameter(torch.zeros(d))
-        self.register_buffer("x_bar", torch.tensor(shape.mean or (0.0,) * d))
+        self.register_buffer("x_bar", torch.zeros(d))
         self.apply(init_linear)
         nn.init.constant_(self.w.weight, 1 / d)
+
+    def calibrate(self, batch: Batch) -> None:
+        known = torch.maximum(batch.mask, batch.target)
+        total = (batch.x * known).sum((0, 1), dtype=torch.float64)
+        self.x_bar.copy_(total / known.sum((0, 1)).clamp(min=1))
 
     def impute(
         self,

@@ -8,7 +8,7 @@ import dataclasses
 import importlib
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from harness.errors import UserError
 from harness.tasks import Control, Task
@@ -98,8 +98,24 @@ class Training(_Strict):
     grid: Grid = Field(
         "record", description="time grid of a batch: each record's own, or the union"
     )
-    ema_decay: float | None = Field(None, gt=0, lt=1, description="moving average of the weights")
-    ema_start: int = Field(0, ge=0, description="first step that enters the average")
+    ema_decay: float | None = Field(
+        None, gt=0, lt=1, description="score an exponential moving average of the weights"
+    )
+    ema_start: int = Field(0, ge=0, description="steps that do not enter it")
+    swa_start: int | None = Field(
+        None, ge=0, description="score the plain mean of the weights after this many steps instead"
+    )
+
+    @property
+    def average_from(self) -> int | None:
+        """Steps before those whose weights are averaged; None if the last weights are scored."""
+        return self.swa_start if self.ema_decay is None else self.ema_start
+
+    @model_validator(mode="after")
+    def _one_average(self) -> "Training":
+        if self.ema_decay is not None and self.swa_start is not None:
+            raise ValueError("expected one of ema_decay and swa_start, found both")
+        return self
 
 
 class TrainingChanges(Training):
@@ -107,11 +123,13 @@ class TrainingChanges(Training):
 
     steps: int | None = Field(None, ge=1)
     batch_size: int | None = Field(None, ge=1)
+    config: dict[str, Any] = Field({}, description="fields of the model that this budget changes")
 
 
 class BudgetTraining(Training):
     """A budget's training with changes by data set, or by task/data set."""
 
+    config: dict[str, Any] = Field({}, description="fields of the model that this budget changes")
     datasets: dict[str, TrainingChanges] = {}
 
 

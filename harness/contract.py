@@ -106,12 +106,14 @@ class Optimisation:
     """An optimiser and its learning-rate schedule.
 
     `interval` says when the schedule moves: after each optimiser ``step``, or after each ``epoch``
-    (a pass over the training series). A `ReduceLROnPlateau` is given the epoch's mean loss.
+    (a pass over the training series). A `ReduceLROnPlateau` is given the epoch's mean loss. With
+    `max_norm`, the gradient of the optimiser's parameters is scaled down to that norm.
     """
 
     optimiser: Optimizer
     schedule: Any = None
     interval: Literal["step", "epoch"] = "step"
+    max_norm: float | None = None
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,6 @@ class Shape:
 
     length: int  # L, the longest grid
     channels: int  # D
-    mean: tuple[float, ...] = ()  # of the observed training values, by channel; () if unknown
 
 
 class Model(nn.Module, ABC):
@@ -148,6 +149,14 @@ class Model(nn.Module, ABC):
         self.config = config
         self.shape = shape
 
+    def calibrate(self, batch: Batch) -> None:
+        """Take scales from the data: called once, without gradient, before the first step.
+
+        `batch` holds all training series; values exist where `mask` or `target` is 1. What is
+        taken belongs into persistent buffers, which are saved with the weights. Initial weights may
+        be scaled, too.
+        """
+
     @abstractmethod
     def optimisers(self) -> dict[str, Optimisation]:
         """Build the optimisers, by the names that `Loss.optimiser` uses."""
@@ -163,7 +172,8 @@ class Model(nn.Module, ABC):
         """Yield the losses of one step in turn.
 
         The trainer descends each loss before it asks for the next one, so a model with several
-        optimisers (a GAN) overrides this and yields once per optimiser.
+        optimisers (a GAN) overrides this and yields once per optimiser, and at least once a step.
+        Which losses and logs there are may change from step to step.
         """
         yield self.loss(batch, step, generator)
 

@@ -161,10 +161,13 @@ def training_spec(config: Mapping[str, Any], cell: Cell) -> dict[str, Any]:
         known = ", ".join(file["training"])
         raise UserError(f"config/models/{cell.model}.yaml: no budget {budget!r}, only {known}")
     training = dict(file["training"][budget])
-    changes = [
-        [section.get(name) for name in (cell.dataset, f"{cell.task}/{cell.dataset}")]
+    of_data, of_training = (
+        [section.get(name, {}) for name in (cell.dataset, f"{cell.task}/{cell.dataset}")]
         for section in (file.get("datasets", {}), training.pop("datasets", {}))
-    ]
+    )
+    training = merge(training, *of_training)
+    # later ones win: the model's fields, the data set's, the budget's
+    config_of_budget = training.pop("config", {})
     return {
         "task": cell.task,
         "dataset": cell.dataset,
@@ -172,8 +175,8 @@ def training_spec(config: Mapping[str, Any], cell: Cell) -> dict[str, Any]:
         "seed": cell.seed,
         "budget": budget,
         "class": file["class"],
-        "config": merge(file.get("config", {}), *changes[0]),
-        "training": merge(training, *changes[1]),
+        "config": merge(file.get("config", {}), *of_data, config_of_budget),
+        "training": training,
         **protocol(config, cell.task),
     }
 

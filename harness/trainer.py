@@ -17,21 +17,22 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
-import numpy as np
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from safetensors.torch import load_file, save_file
+from torch.nn.utils import clip_grad_norm_
 from torch.optim.lr_scheduler import ReduceLROnPlateau
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, get_swa_multi_avg_fn
 
 from datasets.base import Dataset
 from datasets.files import replacing
 from datasets.progress import progress
-from harness.batches import batch_indices, steps_per_epoch, view
+from harness.batches import View, batch_indices, steps_per_epoch, view
 from harness.config import Training, check, load, model_config
-from harness.contract import Diverged, Model, Optimisation, Shape
+from harness.contract import Diverged, Model, Optimisation, Shape, Task
 from harness.errors import UserError
 from harness.grid import code_hash, digest
 from harness.records import Status, circumstances, write_json, write_text
@@ -77,7 +78,7 @@ def build(spec: dict[str, Any], dataset: Dataset, device: torch.device) -> Model
             f" {', '.join(sorted(model_class.tasks))}"
         )
     config = model_config(model_class, spec["config"], where)
-    shape = Shape(*dataset.x.shape[1:], mean=training_mean(dataset))
+    shape = Shape(*dataset.x.shape[1:])
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(spec["seed"])
         try:
@@ -87,11 +88,12 @@ def build(spec: dict[str, Any], dataset: Dataset, device: torch.device) -> Model
     return model.to(device)
 
 
-def training_mean(dataset: Dataset) -> tuple[float, ...]:
-    """Mean of the observed training values, channel by channel; 0 where there are none."""
-    x, mask = dataset.x[dataset.train], dataset.mask[dataset.train]
-    total = x.sum((0, 1), dtype=np.float64)
-    return tuple((total / mask.sum((0, 1)).clip(1)).tolist())
+def calibrate(model: Model, dataset: Dataset, task: Task) -> None:
+    """Show a new model the training series."""
+    if type(model).calibrate is not Model.calibrate:
+        device = next(model.parameters()).device
+        with torch.no_grad():
+            model.calibrate(View(dataset, task).batch(dataset.train).to(device))
 
 
 def load_trained(
@@ -188,6 +190,13 @@ def naming_lack_of_memory() -> Iterator[None]:
         raise
 
 
+def clip(parameters: list[torch.nn.Parameter], max_norm: float) -> None:
+    """Scale gradients down to a norm; one that is not finite is a divergence."""
+    norm = clip_grad_norm_(parameters, max_norm).item()
+    if not math.isfinite(norm):
+        raise Diverged(f"gradient norm {norm}")
+
+
 def peak_memory(device: torch.device) -> int:
     """Highest memory use so far in bytes: of the GPU's tensors, or of this process on the CPU."""
     if device.type == "cuda":
@@ -210,11 +219,13 @@ class _Run:
         where = f"config/models/{spec['model']}.yaml: training.{spec['budget']}"
         self.settings = check(Training, spec["training"], where)
         self.model = build(spec, dataset, device)
+        calibrate(self.model, dataset, spec["task"])
         self.optimisers = self.model.optimisers()
         self.average = None
-        if self.settings.ema_decay is not None:
-            average = get_ema_multi_avg_fn(self.settings.ema_decay)
-            self.average = AveragedModel(self.model, multi_avg_fn=average)
+        if self.settings.average_from is not None:
+            decay = self.settings.ema_decay
+            mean = get_swa_multi_avg_fn() if decay is None else get_ema_multi_avg_fn(decay)
+            self.average = AveragedModel(self.model, multi_avg_fn=mean)
         self.generator = torch.Generator(device).manual_seed(spec["seed"])
         self.step = 0
         self.history: list[dict[str, float]] = []
@@ -263,6 +274,9 @@ class _Run:
             optimisation = self.optimisers[loss.optimiser]
             optimisation.optimiser.zero_grad(set_to_none=True)
             loss.value.backward()
+            if optimisation.max_norm is not None:
+                groups = optimisation.optimiser.param_groups
+                clip([p for group in groups for p in group["params"]], optimisation.max_norm)
             optimisation.optimiser.step()
             if optimisation.schedule is not None and optimisation.interval == "step":
                 optimisation.schedule.step()
@@ -270,7 +284,7 @@ class _Run:
             logs[f"{prefix}loss"] = value
             logs |= {f"{prefix}{name}": v.item() for name, v in loss.logs.items()}
         self.step += 1
-        if self.average is not None and self.step > settings.ema_start:
+        if self.average is not None and self.step > (settings.average_from or 0):
             self.average.update_parameters(self.model)
         self.window.append(logs)
         self.epoch_losses.append(next(iter(logs.values())))
@@ -288,8 +302,8 @@ class _Run:
 
     def _log(self) -> None:
         row: dict[str, float] = {"step": self.step}
-        for name in self.window[0]:
-            row[name] = sum(logs[name] for logs in self.window) / len(self.window)
+        for name in dict.fromkeys(name for logs in self.window for name in logs):
+            row[name] = fmean(logs[name] for logs in self.window if name in logs)
         for name, optimisation in self.optimisers.items():
             key = "lr" if name == "main" else f"{name}/lr"
             row[key] = optimisation.optimiser.param_groups[0]["lr"]

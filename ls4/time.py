@@ -23,14 +23,13 @@ record's own; the loss is the negative evidence bound, into which the KL is let 
 clipped, since rare values far off would dominate them.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
-from torch.nn.utils import clip_grad_norm_
 
 from harness.contract import Batch, Optimisation, Shape
 from ls4.model import LatentConfig, LatentSSM
@@ -73,10 +72,5 @@ class LS4Time(LatentSSM):
         return kl * min((step + 1) / self.config.kl_steps, 1), nll
 
     def optimisers(self) -> dict[str, Optimisation]:
-        optimisers = super().optimisers()
-
-        def clip(*_: object) -> None:
-            clip_grad_norm_(self.parameters(), self.config.clip_norm)
-
-        optimisers["main"].optimiser.register_step_pre_hook(clip)
-        return optimisers
+        main = super().optimisers()["main"]
+        return {"main": replace(main, max_norm=self.config.clip_norm)}

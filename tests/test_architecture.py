@@ -8,7 +8,7 @@ from harness.grid import PACKAGES, ROOT
 
 ALLOWED = {  # package -> project modules it may import
     "ls4": ("ls4", "harness.contract"),
-    "baselines": ("baselines", "ls4.ssm", "harness.contract"),
+    "baselines": ("baselines", "ls4.ssm", "ls4.blocks", "harness.contract"),
     "metrics": ("metrics", "ls4.ssm"),
     "datasets": ("datasets",),
     "harness": PACKAGES,

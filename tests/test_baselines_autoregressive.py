@@ -21,11 +21,9 @@ every_model = pytest.mark.parametrize("model_class", [RNN, GRUD, ODERNN])
 every_task = pytest.mark.parametrize("task", TASKS)
 
 
-def built(
-    model_class: type[Autoregressive], channels: int = 2, mean: tuple[float, ...] = (0.4, -0.7)
-) -> Autoregressive:
+def built(model_class: type[Autoregressive], channels: int = 2) -> Autoregressive:
     """A small model whose weights and biases are larger than the initial ones."""
-    model = model_class(model_class.Config(latents=5, units=6), Shape(12, channels, mean))
+    model = model_class(model_class.Config(latents=5, units=6), Shape(12, channels))
     for i, p in enumerate(model.parameters()):
         nn.init.normal_(p, std=0.5, generator=seeded(i))
     return model
@@ -221,7 +219,7 @@ def test_sparse_records_have_finite_gradients(
 
 @every_model
 def test_every_parameter_is_trained(model_class: type[Autoregressive]) -> None:
-    model = model_class(model_class.Config(), Shape(12, 2, (0.4, -0.7)))
+    model = model_class(model_class.Config(), Shape(12, 2))
     model.loss(together(records("reconstruction")), 0, seeded()).value.backward()
     for name, p in model.named_parameters():
         assert p.grad is not None and p.grad.any(), f"{name} has no gradient"

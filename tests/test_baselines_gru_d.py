@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from baselines.gru_d import GRUD, GRUDConfig, age, fill_forward
-from harness.contract import Shape, Task
+from harness.contract import Batch, Shape, Task
 from tests.test_baselines_autoregressive import (
     assert_equals_reference,
     built,
@@ -21,8 +21,9 @@ MEAN = (0.4, -0.7)
 
 def small() -> GRUD:
     """With rates that are positive for some channels and cut off for others."""
-    model = built(GRUD, mean=MEAN)
+    model = built(GRUD)
     assert isinstance(model, GRUD)
+    model.x_bar.copy_(torch.tensor(MEAN))
     return model
 
 
@@ -154,7 +155,8 @@ def test_a_prediction_fades_with_its_distance() -> None:
 
 @pytest.mark.usefixtures("double")
 def test_gradient_of_the_imputation() -> None:
-    model = GRUD(GRUDConfig(latents=3, units=4), Shape(4, 2, MEAN))
+    model = GRUD(GRUDConfig(latents=3, units=4), Shape(4, 2))
+    model.x_bar.copy_(torch.tensor(MEAN))
     batch = record(4, 3, "reconstruction")
     delta = (age(batch.t, batch.mask > 0) + 0.1).requires_grad_()
     x = batch.visible.requires_grad_()
@@ -168,10 +170,19 @@ def test_gradient_of_the_imputation() -> None:
 
 
 def test_decays_begin_alive() -> None:
-    """At zero age there is none, later exp(-age); the training mean is part of the weights."""
-    model = GRUD(GRUDConfig(), Shape(12, 3, (1.0, 2.0, 3.0)))
+    """At zero age there is none, later exp(-age)."""
+    model = GRUD(GRUDConfig(), Shape(12, 3))
     delta = torch.rand(50, 3, generator=seeded())
     torch.testing.assert_close(model.w(delta), delta.mean(-1, keepdim=True))
     torch.testing.assert_close(model.v * delta + model.c, delta)
-    assert model.state_dict()["x_bar"].tolist() == [1, 2, 3]
-    assert not GRUD(GRUDConfig(), Shape(12, 3)).x_bar.any()  # where the mean is unknown
+
+
+def test_the_training_mean_is_part_of_the_weights() -> None:
+    """Visible and hidden values count, each channel has its own mean, and 0 if it has no value."""
+    model = GRUD(GRUDConfig(), Shape(4, 3))
+    x = torch.arange(24.0).view(2, 4, 3) + 1
+    mask, target = torch.zeros(2, 2, 4, 3).unbind()
+    mask[0, 0, 0] = mask[1, 3, 0] = target[1, 1, 0] = mask[0, 2, 1] = target[0, 2, 1] = 1
+    model.calibrate(Batch(x, torch.zeros(2, 4), mask, target))
+    expected = [(x[0, 0, 0] + x[1, 3, 0] + x[1, 1, 0]).item() / 3, x[0, 2, 1].item(), 0]
+    torch.testing.assert_close(model.state_dict()["x_bar"], torch.tensor(expected))

@@ -19,7 +19,7 @@ from harness.config import ModelFile, check, model_config
 from harness.config import load as load_class
 from harness.contract import Batch, Model, Task
 from harness.errors import UserError
-from harness.trainer import build
+from harness.trainer import build, calibrate
 
 LENGTH = 20
 NAMES = [os.environ["MODEL"]] if os.environ.get("MODEL") else grid.available("models")
@@ -60,7 +60,10 @@ def built(name: str, task: Task | None = None, channels: int = 1, seed: int = 0)
         "seed": seed,
         "task": task,
     }
-    return build(spec, data(task, channels), torch.device("cpu"))
+    dataset = data(task, channels)
+    model = build(spec, dataset, torch.device("cpu"))
+    calibrate(model, dataset, task)
+    return model
 
 
 def batch_of(task: Task, n: int, channels: int = 1) -> Batch:
@@ -94,7 +97,8 @@ def test_file_and_configuration(name: str) -> None:
     assert model_class.tasks, "declare the tasks"
     assert dataclasses.is_dataclass(model_class.Config), "Config must be a dataclass"
     assert model_class.Config.__dataclass_params__.frozen, "Config must be frozen"
-    for changes in (file.config, file.tiny, *file.datasets.values()):
+    budgets = [t for b in file.training.values() for t in (b, *b.datasets.values())]
+    for changes in (file.tiny, *file.datasets.values(), *(budget.config for budget in budgets)):
         model_config(model_class, {**file.config, **changes}, name)
     with pytest.raises(UserError, match="unknown field 'wdith', expected one of"):
         model_config(model_class, {"wdith": 3}, name)

@@ -67,6 +67,28 @@ def test_specs_merge_from_general_to_particular() -> None:
     assert grid.dataset_spec(config, "flame")["shard_options"]["n"] == 64
 
 
+def test_fields_of_the_model_may_depend_on_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Later ones win: the model, the data set, the budget, the budget by data set."""
+    file = {
+        "class": "a.b:C",
+        "config": dict.fromkeys("abcd", 0),
+        "datasets": {"flame": dict.fromkeys("bcd", 1)},
+        "training": {
+            "cpu": {
+                "steps": 1,
+                "config": dict.fromkeys("cd", 2),
+                "datasets": {"flame": {"config": {"d": 3}}},
+            },
+        },
+    }
+    monkeypatch.setattr(grid, "describe", lambda kind, name: file)
+    spec = grid.training_spec(
+        {"budget": "cpu"}, grid.Cell("generation", "flame", "c", 0, control=False)
+    )
+    assert spec["config"] == {"a": 0, "b": 1, "c": 2, "d": 3}
+    assert spec["training"] == {"steps": 1}
+
+
 @pytest.mark.parametrize(
     "change, message",
     [

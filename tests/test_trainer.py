@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -261,6 +262,70 @@ def test_moving_average_is_what_is_scored(dataset: Dataset, tmp_path: Path) -> N
     train(spec_of(steps=3, ema_decay=0.9, ema_start=3), dataset, tmp_path / "late", CPU)
     late = load_file(tmp_path / "late" / "weights.safetensors")
     assert all(torch.equal(late[name], weights[3][name]) for name in late)
+    train(spec_of(steps=3, ema_decay=None, swa_start=1), dataset, tmp_path / "swa", CPU)
+    for name, average in load_file(tmp_path / "swa" / "weights.safetensors").items():
+        assert torch.allclose(average, (weights[2][name] + weights[3][name]) / 2, atol=1e-7)
+
+
+class Phased(Model):
+    """Two networks of one number each; the second one is trained at odd steps, of a large loss."""
+
+    tasks = frozenset({"generation"})
+
+    @dataclass(frozen=True)
+    class Config:
+        pass
+
+    def __init__(self, config: Any, shape: Any):
+        super().__init__(config, shape)
+        self.a, self.b = (torch.nn.Parameter(torch.zeros(())) for _ in range(2))
+        self.register_buffer("seen", torch.zeros(()))
+
+    def calibrate(self, batch: Batch) -> None:
+        assert self.seen == 0, "calibrated twice"
+        self.seen += len(batch.x)
+
+    def optimisers(self) -> dict[str, Optimisation]:
+        return {
+            "a": Optimisation(torch.optim.SGD([self.a], 1.0)),
+            "b": Optimisation(torch.optim.SGD([self.b], 1.0), max_norm=0.5),
+        }
+
+    def training_step(self, batch: Batch, step: int, generator: torch.Generator) -> Iterator[Loss]:
+        yield Loss(self.a, {"step": torch.tensor(float(step))}, "a")
+        if step % 2:
+            steep = (self.b - self.b.detach()).abs().sqrt()  # 0, with a slope that is no number
+            yield Loss(1000 * self.b if step < 5 else steep, {}, "b")
+
+
+@pytest.fixture
+def phased(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    monkeypatch.setattr(trainer, "spec_code_hash", lambda spec: "test")
+    spec = spec_of(steps=4, log_every=4, ema_decay=None)
+    return spec | {"class": f"{__name__}:Phased", "config": {}}
+
+
+def test_losses_may_change_from_step_to_step(dataset: Dataset, tmp_path: Path, phased) -> None:
+    """Logs are averaged over the steps that have them; gradients are clipped, if asked for."""
+    train(phased, dataset, tmp_path, CPU)
+    weights = load_file(tmp_path / "weights.safetensors")
+    assert weights["a"] == -4 and torch.isclose(weights["b"], torch.tensor(-1.0))
+    (row,) = history(tmp_path)
+    assert row["a/step"] == 1.5 and row["a/loss"] == -1.5
+    assert row["b/loss"] == pytest.approx(-250)  # of 0 and -500
+
+
+def test_a_gradient_that_is_not_finite_is_a_divergence(dataset, tmp_path: Path, phased) -> None:
+    phased["training"]["steps"] = 8
+    outcome = train(phased, dataset, tmp_path, CPU)
+    assert (outcome.status, outcome.reason) == ("diverged", "step 5: gradient norm nan")
+
+
+def test_a_new_model_sees_the_training_series_once(dataset, tmp_path: Path, phased) -> None:
+    """Not again when its weights are loaded."""
+    train(phased, dataset, tmp_path, CPU)
+    model = trainer.load_trained(phased, dataset, tmp_path / "weights.safetensors", CPU)
+    assert model.state_dict()["seen"] == len(dataset.train)
 
 
 def test_each_epoch_is_a_permutation() -> None:
