@@ -154,6 +154,11 @@ class Row:
         return [r for r in self.records if r.status != "done"]
 
     @property
+    def variant_of(self) -> str | None:
+        """The model that this one is a variant of."""
+        return next((r.settings.get("variant_of") for r in self.records), None)
+
+    @property
     def union(self) -> bool:
         """Whether batches shared one time grid: a prediction depends on the others in its batch."""
         return any(r.settings.get("training", {}).get("grid") == "union" for r in self.records)
@@ -178,6 +183,20 @@ class Section:
     """Rows on one footing: models first, then controls."""
 
     rows: tuple[Row, ...]
+
+    @property
+    def without_variants(self) -> "Section":
+        """The same without the rows of variants, unless there is nothing else."""
+        rows = tuple(row for row in self.rows if row.variant_of is None)
+        return Section(rows) if any(row.records for row in rows) else self
+
+    @property
+    def variants(self) -> "Section | None":
+        """Variants beside what they are variants of and the noise floor."""
+        beside = {row.variant_of for row in self.rows} - {None} | {FLOOR}
+        if len(beside) == 1:
+            return None
+        return Section(tuple(r for r in self.rows if r.variant_of or r.model in beside))
 
     @property
     def head(self) -> Record:
@@ -284,7 +303,7 @@ def _section(records: list[Record]) -> Section:
 
 
 def order(row: Row) -> tuple[Any, ...]:
-    """Sort rows: LS4 and its variants, other models, only published models, controls."""
+    """Sort rows: LS4 and its relatives, other models, only published models, controls."""
     if row.control:
         return 2, CONTROLS.index(row.model) if row.model in CONTROLS else len(CONTROLS), row.model
     return (0 if row.model.startswith("ls4") else 1), not row.records, row.model

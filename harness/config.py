@@ -136,6 +136,9 @@ class BudgetTraining(Training):
 class ModelFile(_Strict):
     """``config/models/<name>.yaml``."""
 
+    base: str | None = Field(
+        None, description="model that this one is a variant of; this file says what differs"
+    )
     class_: str = Field(alias="class", pattern=r"^[\w.]+:\w+$", description="module:Class")
     config: dict[str, Any] = Field({}, description="fields that differ from the model's defaults")
     datasets: dict[str, dict[str, Any]] = Field(

@@ -34,6 +34,7 @@ Fake = Float[np.ndarray, "M L D"]
 BOOTSTRAPS = 100
 # The literal scores are one evaluator fit; the robust ones are fits with seeds 0, 1, ...
 LITERAL_SEED = 1000
+SETTINGS = ("class", "config", "training", "variant_of")  # of a spec that a record repeats
 
 
 @dataclass(frozen=True)
@@ -215,7 +216,7 @@ def evaluate(
         length=dataset.x.shape[1],
         channels=dataset.x.shape[2],
         **_footing_fields(spec, footing.evaluation),
-        settings={key: spec[key] for key in ("class", "config", "training") if key in spec},
+        settings={key: spec[key] for key in SETTINGS if key in spec},
         steps=outcome.steps if outcome else 0,
         train_seconds=outcome.seconds if outcome else 0.0,
         sample_seconds=done.sampled - start,
@@ -247,7 +248,7 @@ def skipped(spec: dict[str, Any], description: DatasetFile, evaluation: Evaluati
         length=0,
         channels=0,
         **_footing_fields(spec, evaluation),
-        settings={key: spec[key] for key in ("class", "config", "training") if key in spec},
+        settings={key: spec[key] for key in SETTINGS if key in spec},
         steps=0,
         train_seconds=0.0,
         sample_seconds=0.0,

@@ -46,8 +46,13 @@ PALETTE = {
     "ode_rnn": "#8C6D31",
     "cru": "#882255",
     "f_cru": "#AA4499",
+    "sashimi": "#DDCC77",
+    "gp_vae": "#44AA99",
+    "ode2vae": "#999933",
+    "timegan": "#117733",
+    "sde_gan": "#CC6677",
 }
-SPARE = ("#44AA99", "#999933", "#117733", "#CC6677", "#DDCC77")  # for other models, by name
+SPARE = ("#661100", "#6699CC", "#AA4466", "#4477AA", "#228833")  # for other models, by name
 DATA, CONTROL = "black", "#777777"
 EXAMPLES = summary.EXAMPLES
 BINS = 50
@@ -113,7 +118,7 @@ def save(figure: Figure, stem: Path) -> list[Path]:
 
 def _figures(cells: list[CellFiles], data_dir: Path) -> Iterator[tuple[str, Figure, str]]:
     """Yield each figure with the stem of its files and its caption."""
-    compared = comparison.sections([cell.record for cell in cells])
+    compared = [s.without_variants for s in comparison.sections([c.record for c in cells])]
     palette = colours(sorted({row.model for s in compared for row in s.models if row.records}))
     stems: set[tuple[str, str]] = set()
     for section in compared:

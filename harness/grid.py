@@ -72,9 +72,20 @@ def merge(base: Mapping[str, Any], *updates: Mapping[str, Any] | None) -> dict[s
 
 
 def describe(kind: str, name: str) -> dict[str, Any]:
-    """Read ``config/<kind>/<name>.yaml``; kind is "models" or "datasets"."""
+    """Read ``config/<kind>/<name>.yaml``; kind is "models" or "datasets".
+
+    A file that names another one, ``base: <name>``, holds what differs from it.
+    """
+    path = f"config/{kind}/{name}.yaml"
     _known(kind, name)
-    return read_yaml(ROOT / "config" / kind / f"{name}.yaml")
+    content = read_yaml(ROOT / path)
+    if (base := content.get("base")) is None:
+        return content
+    _known(kind, base, f"{path}: base: ")
+    original = read_yaml(ROOT / "config" / kind / f"{base}.yaml")
+    if "base" in original:
+        raise UserError(f"{path}: base: expected a file without a base, found {base}")
+    return merge(original, content)
 
 
 def available(kind: str) -> list[str]:
@@ -177,6 +188,7 @@ def training_spec(config: Mapping[str, Any], cell: Cell) -> dict[str, Any]:
         "class": file["class"],
         "config": merge(file.get("config", {}), *of_data, config_of_budget),
         "training": training,
+        **({"variant_of": file["base"]} if "base" in file else {}),
         **protocol(config, cell.task),
     }
 

@@ -66,7 +66,7 @@ class Record(BaseModel):
     evaluator_epochs: int
     draws: int | None = None  # from each predictive distribution
     protocol: dict[str, Any] = {}  # what interpolation and extrapolation hide
-    settings: dict[str, Any]  # class, config and training as resolved
+    settings: dict[str, Any]  # class, config and training as resolved; variant_of
     # cost
     steps: int
     train_seconds: float

@@ -25,6 +25,10 @@ from harness.typeset import Table, duration, latex, latex_note, markdown, markdo
 LABELS = {  # what no rule derives from the configuration's names
     "ls4": "LS4",
     "ls4_time": "LS4 + time",
+    "ls4_s4d_legs": "LS4, S4D-LegS",
+    "ls4_s4d_lin": "LS4, S4D-Lin",
+    "ls4_s4d_inv": "LS4, S4D-Inv",
+    "ls4_s4_ptd": "LS4, S4-PTD",
     "ls4_union": "LS4, union grid",
     "rnn": "RNN",
     "gru_d": "GRU-D",
@@ -33,6 +37,10 @@ LABELS = {  # what no rule derives from the configuration's names
     "latent_ode": "Latent ODE",
     "cru": "CRU",
     "f_cru": "f-CRU",
+    "gp_vae": "GP-VAE",
+    "ode2vae": "ODE²VAE",
+    "timegan": "TimeGAN",
+    "sde_gan": "SDE-GAN",
     "sashimi": "SaShiMi",
     "noise_floor": "noise floor",
     "white_noise": "white noise",
@@ -111,6 +119,11 @@ LEGEND_OVERVIEW = (
     "† a control does better. – not run.",
     *LEGEND_TASKS,
     LEGEND_INTERPOLATORS,
+)
+LEGEND_VARIANTS = (
+    "What each variant changes: config/models/, the files with a `base`.",
+    *LEGEND[:5],
+    LEGEND_SEEDS,
 )
 LEGEND_TABLE2 = (
     "↓ lower is better. All but literal are of the mean of all draws from a model.",
@@ -199,7 +212,8 @@ def documents(records: list[Record]) -> list[Document]:
     found = []
     everything = comparison.sections(records)
     for budget in comparison.BUDGETS:
-        of_budget = [s for s in everything if s.head.budget == budget]
+        with_variants = [s for s in everything if s.head.budget == budget]
+        of_budget = [s.without_variants for s in with_variants]
         for table, make in {"table1": _table1, "table2": _table2}.items():
             compared = [s for s in of_budget if TABLE_OF[s.head.task] == table]
             if compared:
@@ -208,7 +222,17 @@ def documents(records: list[Record]) -> list[Document]:
             by_task = [list(group) for _, group in groupby(ran, lambda s: s.head.task)]
             costs = [_costs(group) for group in by_task]
             found.append(Document("costs", budget, "Costs", costs, LEGEND_COSTS, _costs_frame(ran)))
+        if variants := [s.variants for s in with_variants if s.variants]:
+            found.append(_variants(variants, budget))
     return found
+
+
+def _variants(compared: list[Section], budget: str) -> Document:
+    make = {"table1": _scores, "table2": _errors}
+    tables = [make[TABLE_OF[s.head.task]](s, _title(s, compared)) for s in compared]
+    tables += [_costs([Section(tuple(s.models))]) for s in compared]
+    frame = comparison.tidy(compared)
+    return Document("variants", budget, "Variants of a model", tables, LEGEND_VARIANTS, frame)
 
 
 def _table1(compared: list[Section], budget: str) -> list[Document]:

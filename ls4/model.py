@@ -62,7 +62,7 @@ from harness.contract import (
     Task,
 )
 from ls4.blocks import GaussianNetwork, Network
-from ls4.ssm import Structure, parameter_groups
+from ls4.ssm import Discretisation, Init, Structure, parameter_groups
 
 ROWS_AT_ONCE = 2**16  # of draws in `predict`, which bounds its memory
 
@@ -89,6 +89,8 @@ class LS4Config(LatentConfig):
 
     pool: Sequence[int] = (1,)
     kernel: Structure = "dplr"
+    init: Init = "legs"
+    discretisation: Discretisation = "bilinear"
     d_temb: int = 0  # width of the time embedding; 0: the networks are not told the time
     weighting: Literal["released", "elbo"] = "released"
 
@@ -254,7 +256,9 @@ class LS4(LatentSSM):
                 f"ls4 with pool {list(config.pool)}: expected a length divisible by"
                 f" {math.prod(config.pool)}, found {shape.length}"
             )
-        options = {"kernel": config.kernel, "pool": tuple(config.pool), "d_temb": config.d_temb}
+        options = {"pool": tuple(config.pool), "d_temb": config.d_temb} | {
+            name: getattr(config, name) for name in ("kernel", "init", "discretisation")
+        }
         super().__init__(config, shape, shape.channels, config.latent, **options)
         # The first input of a decoder that sees past x. This one does not; the vector is kept so
         # that parameter counts compare with the released model's.

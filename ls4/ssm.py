@@ -24,7 +24,7 @@ in which P^* h = 2 p.h, p = (Re P, Im P). The kernel of the DPLR system is compu
 coordinates, where A + A^T is negative definite and powers of Abar are contractions.
 
 References: Gu et al. 2022, S4 (arXiv:2111.00396); Gu et al. 2022, S4D (arXiv:2206.11893);
-Gu et al. 2020, HiPPO (arXiv:2008.07669).
+Gu et al. 2020, HiPPO (arXiv:2008.07669); Yu et al. 2024, S4-PTD (arXiv:2310.01698).
 """
 
 import functools
@@ -40,7 +40,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 Structure = Literal["dplr", "diagonal"]
-Init = Literal["legs", "lin"]
+Init = Literal["legs", "lin", "inv", "ptd"]
 Discretisation = Literal["bilinear", "zoh"]
 
 # One step of a module in its recurrent mode: the input (B, H) and, where the module looks at it,
@@ -48,6 +48,7 @@ Discretisation = Literal["bilinear", "zoh"]
 Step = Callable[..., Tensor]
 
 DT_MIN, DT_MAX = 1e-3, 1e-1
+PTD_NORM = 0.45  # of the perturbation; below 1/2, every mode stays stable
 SSM_LEARNING_RATE = 1e-3
 
 
@@ -56,11 +57,23 @@ SSM_LEARNING_RATE = 1e-3
 
 
 class Modes(NamedTuple):
-    """Half of a system's modes in its eigenbasis: Lambda, P and B, each (N/2,) complex128."""
+    """Half of a system's modes in its eigenbasis, complex128.
+
+    `P` is None for a diagonal system. `V` holds eigenvectors that are not orthogonal, for which C
+    has to be drawn in the original basis; with orthogonal ones, C is as normal in either.
+    """
 
     Lambda: Complex[Tensor, "M"]
-    P: Complex[Tensor, "M"]
     B: Complex[Tensor, "M"]
+    P: Complex[Tensor, "M"] | None = None
+    V: Complex[Tensor, "N M"] | None = None
+
+
+def hippo_legs(N: int) -> tuple[Float[Tensor, "N N"], Float[Tensor, "N"]]:
+    """Return A and B of HiPPO-LegS (HiPPO, theorem 2)."""
+    n = torch.arange(N, dtype=torch.float64)
+    B = torch.sqrt(2 * n + 1)
+    return -torch.tril(torch.outer(B, B), diagonal=-1) - torch.diag(n + 1), B
 
 
 @functools.cache
@@ -76,24 +89,51 @@ def legs(N: int) -> Modes:
     N : int
         State size, even.
     """
-    n = torch.arange(N, dtype=torch.float64)
-    B = torch.sqrt(2 * n + 1)
-    P = torch.sqrt(n + 0.5)
-    A = -torch.tril(torch.outer(B, B), diagonal=-1) - torch.diag(n + 1)
+    A, B = hippo_legs(N)
+    P = B / math.sqrt(2)
     w, V = torch.linalg.eigh(-1j * (A + torch.outer(P, P)))
     w, V = w[N // 2 :], V[:, N // 2 :]  # w comes in pairs +-; keep w > 0
     VB = V.mH @ B.to(V.dtype)
     phase = VB / VB.abs()
-    return Modes(
-        torch.complex(torch.full_like(w, -0.5), w), V.mH @ P.to(V.dtype) / phase, VB / phase
-    )
+    return Modes(_damped(w), VB / phase, P=V.mH @ P.to(V.dtype) / phase)
 
 
 def lin(N: int) -> Modes:
     """S4D-Lin: Lambda_n = -1/2 + i pi n, B = 1 (S4D, eq. 9)."""
-    w = math.pi * torch.arange(N // 2, dtype=torch.float64)
-    Lambda = torch.complex(torch.full_like(w, -0.5), w)
-    return Modes(Lambda, torch.zeros_like(Lambda), torch.ones_like(Lambda))
+    Lambda = _damped(math.pi * torch.arange(N // 2, dtype=torch.float64))
+    return Modes(Lambda, torch.ones_like(Lambda))
+
+
+def inv(N: int) -> Modes:
+    """S4D-Inv: Lambda_n = -1/2 + i N/pi (N/(2n + 1) - 1), B = 1 (S4D, eq. 8)."""
+    n = torch.arange(N // 2, dtype=torch.float64)
+    Lambda = _damped(N / math.pi * (N / (2 * n + 1) - 1))
+    return Modes(Lambda, torch.ones_like(Lambda))
+
+
+def _damped(w: Float[Tensor, "M"]) -> Complex[Tensor, "M"]:
+    return torch.complex(torch.full_like(w, -0.5), w)
+
+
+@functools.cache
+def ptd(N: int) -> Modes:
+    """Perturb HiPPO-LegS, then diagonalise it (S4-PTD, section 4).
+
+    A itself has eigenvectors of a condition beyond double precision. A + E with a small E is
+    diagonalised safely, and its transfer function is within O(|E|) of A's at every frequency, which
+    that of the diagonal part of LegS is not. Since A + A^T <= -1, all modes stay stable.
+
+    E is ours: with a constant strict upper triangle all eigenvalues come in complex pairs, and
+    their eigenvectors are better conditioned than with a random E of that norm.
+    """
+    A, B = hippo_legs(N)
+    E = torch.triu(torch.ones_like(A), diagonal=1)
+    w, V = torch.linalg.eig(A + PTD_NORM / torch.linalg.matrix_norm(E, 2) * E)
+    kept = w.imag.argsort()[N // 2 :]
+    return Modes(w[kept], torch.linalg.solve(V, B.to(V.dtype))[kept], V=V[:, kept])
+
+
+INITIAL: dict[Init, Callable[[int], Modes]] = {"legs": legs, "lin": lin, "inv": inv, "ptd": ptd}
 
 
 # ------------------------------------------------------------------------------------------------
@@ -274,8 +314,9 @@ class SSM(Dynamics):
     H, N : int
         Channels and state size (even).
     structure : "dplr" or "diagonal"
-    init : "legs" or "lin"
-        `lin` is a diagonal initialisation; its B is fixed to 1, since only B C matters.
+    init : "legs", "lin", "inv" or "ptd"
+        A DPLR system begins with `legs`; the diagonal one then has its diagonal part. With `lin`
+        and `inv`, B is fixed to 1, since only B C matters.
     discretisation : "bilinear" or "zoh"
         A DPLR system is discretised bilinearly.
     """
@@ -290,19 +331,25 @@ class SSM(Dynamics):
                 f"a dplr system: expected init 'legs' and discretisation 'bilinear', found {init!r}"
                 f" and {discretisation!r}"
             )
-        modes = legs(N) if init == "legs" else lin(N)
+        modes = INITIAL[init](N)
         super().__init__(modes.Lambda.repeat(H, 1), H)
         self.discretisation = discretisation
 
         def copies(z: Tensor) -> Tensor:  # (N/2,) complex128 -> (H, N/2, 2) float
             return torch.view_as_real(z).to(torch.get_default_dtype()).repeat(H, 1, 1)
 
-        self.C = nn.Parameter(torch.randn(H, N // 2, 2) * math.sqrt(0.5))  # E |C|^2 = 1
+        if modes.V is None:
+            C = torch.randn(H, N // 2, 2) * math.sqrt(0.5)  # E |C|^2 = 1
+        else:
+            C = torch.view_as_real(torch.randn(H, N).to(modes.V.dtype) @ modes.V)
+            C = C.to(torch.get_default_dtype())
+        self.C = nn.Parameter(C)
         if structure == "dplr":
+            assert modes.P is not None
             self.P = nn.Parameter(copies(modes.P))
         else:
             self.register_parameter("P", None)
-        if init == "lin":
+        if init in ("lin", "inv"):
             self.register_buffer("B", copies(modes.B), persistent=False)
         else:
             self.B = nn.Parameter(copies(modes.B))

@@ -1,5 +1,6 @@
 """Configuration and grid: what the YAML files may say and what follows from them."""
 
+from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -120,6 +121,32 @@ def test_a_control_of_another_task_is_refused() -> None:
     block = CONFIG["grid"][0] | {"controls": ["gp"]}
     with pytest.raises(UserError, match=r"grid: expected controls of generation, .* found 'gp'"):
         grid.cells(CONFIG | {"grid": [block]})
+
+
+def test_a_variant_is_what_differs_from_another_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(grid, "ROOT", tmp_path)
+    (tmp_path / "config" / "models").mkdir(parents=True)
+    for name, text in {
+        "whole": "{class: 'a.b:C', config: {a: 1, b: 1}, training: {cpu: {steps: 3}}}",
+        "variant": "{base: whole, config: {b: 2}}",
+        "lost": "{base: nothing}",
+        "second": "{base: variant}",
+    }.items():
+        (tmp_path / "config" / "models" / f"{name}.yaml").write_text(text)
+    specs = {
+        name: grid.training_spec({"budget": "cpu"}, grid.Cell("generation", "x", name, 0, False))
+        for name in ("whole", "variant")
+    }
+    assert "variant_of" not in specs["whole"]
+    assert specs["variant"]["variant_of"] == "whole"
+    assert specs["variant"]["config"] == {"a": 1, "b": 2}
+    assert specs["variant"]["training"] == {"steps": 3}
+    with pytest.raises(UserError, match="config/models/lost.yaml: base: unknown model 'nothing'"):
+        grid.describe("models", "lost")
+    with pytest.raises(UserError, match="second.yaml: base: expected a file without a base"):
+        grid.describe("models", "second")
 
 
 def test_unknown_names_list_the_known_ones() -> None:

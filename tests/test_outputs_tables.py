@@ -267,6 +267,27 @@ def test_other_documents() -> None:
     assert row_of(memorisation, "Latent ODE")["ratio"] == "timeout at step 31"
 
 
+def test_variants_stand_beside_their_model_and_in_no_other_table() -> None:
+    variant = {"class": "toy.ls4:Toy", "config": {}, "variant_of": "ls4"}
+    variant["training"] = {"steps": 40, "batch_size": 16}
+    records = outputs.solar() + [
+        outputs.record(
+            model="ls4_s4d_lin", seed=s, scores=outputs.scores(0.04, 0.6, 0.2), settings=variant
+        )
+        for s in range(3)
+    ]
+    documents = {d.stem: d for d in tables.documents(records)}
+    scores, costs = documents["variants_cpu"].tables
+    assert [row[0] for row in scores.models] == ["LS4", "LS4, S4D-Lin"]
+    assert [row[0] for row in scores.controls] == ["noise floor"]
+    assert [row[0] for row in costs.models] == ["Solar Weekly, LS4", "Solar Weekly, LS4, S4D-Lin"]
+    assert set(documents["variants_cpu"].frame["model"]) == {"ls4", "ls4_s4d_lin", "noise_floor"}
+    without = {d.stem: d for d in tables.documents(outputs.solar())}
+    assert "variants_cpu" not in without
+    for stem, document in without.items():
+        assert documents[stem].tables == document.tables
+
+
 def row_of_first(table: Table, name: str) -> dict[str, str]:
     cells = next(row for row in table.models if row[0] == name)
     return dict(zip((heading for _, heading in table.columns), cells, strict=True))
