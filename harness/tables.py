@@ -7,7 +7,7 @@ writer translates.
 import math
 import re
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
@@ -161,6 +161,8 @@ LEGEND_COSTS = (
     "times the steps of a pass over the training data; the losses on the validation data are in "
     "it. sampling: drawing samples, or predicting and scoring predictions; scoring: the rest. Peak "
     "memory: of the tensors on a GPU, of the whole process on a CPU.",
+    "Times are those of the clock, whatever else ran on the machine. docs/models.md has costs that "
+    "were measured with nothing beside.",
 )
 
 
@@ -811,14 +813,25 @@ def update_readme(path: Path, records: list[Record]) -> None:
     UserError
         Unless the file has one pair of markers for each other table.
     """
+    shown = dict.fromkeys(TABLE_OF[record.task] for record in records)
+    update_sections(path, {table: readme_section(records, table) for table in shown})
+
+
+def update_sections(path: Path, sections: Mapping[str, str]) -> None:
+    """Replace what stands between ``<!-- name:begin -->`` and ``<!-- name:end -->`` in a file.
+
+    Raises
+    ------
+    UserError
+        Unless the file has one pair of markers for each name; it is left as it is.
+    """
     text = path.read_text(encoding="utf-8")
-    for table in dict.fromkeys(TABLE_OF[record.task] for record in records):
-        begin, end = f"<!-- {table}:begin -->", f"<!-- {table}:end -->"
+    for name, section in sections.items():
+        begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
         between = re.compile(f"{begin}.*{end}", re.DOTALL)
         if text.count(begin) != 1 or text.count(end) != 1 or not between.search(text):
             raise UserError(f"{path}: expected one line {begin} and below it one line {end}")
-        section = f"{begin}\n{readme_section(records, table)}\n{end}"
-        text = between.sub(lambda _, new=section: new, text)
+        text = between.sub(lambda _, new=f"{begin}\n{section}\n{end}": new, text)
     write_text(path, text)
 
 
