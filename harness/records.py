@@ -87,7 +87,7 @@ def circumstances(device: torch.device) -> dict[str, Any]:
     """Return the circumstances of a run on `device`, as fields of a record."""
     commit = _git("rev-parse", "HEAD")
     changes = _git("status", "--porcelain", "--untracked-files=no")
-    packages = ("torch", "torchdiffeq", "numpy", "scipy")
+    packages = ("torch", "torchdiffeq", "torchsde", "numpy", "scipy")
     return {
         "commit": commit or "unknown",
         "dirty": None if changes is None else bool(changes),

@@ -143,9 +143,9 @@ def test_a_variant_is_what_differs_from_another_model(
     assert specs["variant"]["variant_of"] == "whole"
     assert specs["variant"]["config"] == {"a": 1, "b": 2}
     assert specs["variant"]["training"] == {"steps": 3}
-    with pytest.raises(UserError, match="config/models/lost.yaml: base: unknown model 'nothing'"):
+    with pytest.raises(UserError, match=r"config/models/lost\.yaml: base: unknown model 'nothing'"):
         grid.describe("models", "lost")
-    with pytest.raises(UserError, match="second.yaml: base: expected a file without a base"):
+    with pytest.raises(UserError, match=r"second\.yaml: base: expected a file without a base"):
         grid.describe("models", "second")
 
 
