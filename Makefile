@@ -21,7 +21,7 @@ help:
 	@echo "make check-model MODEL=ls4  does a model keep the contract?"
 	@echo "make ui                     compare runs in the browser (PORT=$(PORT))"
 	@echo "make data                   download all data sets"
-	@echo "make reference              train and score the reference results; about an hour on 2 cores"
+	@echo "make reference              train and score the reference results; some 5 hours on 2 cores"
 	@echo "make tables                 tables and figures from the reference records, also in README.md"
 	@echo "make schemas                write workflow/schemas/ after a change of harness/config.py"
 	@echo "make lint                   format, style and types"

@@ -120,6 +120,11 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--tables", type=Path)
     sub.add_argument("--figures", type=Path)
 
+    sub = add(bench)
+    sub.add_argument("--models", nargs="+", help="names in config/models/ (default: all)")
+    sub.add_argument("--out", type=Path, required=True, help="file of the record, .json")
+    sub.add_argument("--docs", type=Path, help="also rewrite the table in this file")
+
     sub = add(schemas)
     sub.add_argument("--out", type=Path, default=ROOT / "workflow" / "schemas")
     return top
@@ -319,6 +324,14 @@ def track(
     from harness.tracking import track
 
     track(records, uri, artifacts, [folder for folder in (tables, figures) if folder])
+    return 0
+
+
+def bench(models: list[str] | None, out: Path, docs: Path | None) -> int:
+    """Measure what models cost: training steps a second, memory, sampling."""
+    from harness import bench
+
+    print(bench.table(bench.models(out, docs, models)))
     return 0
 
 

@@ -388,8 +388,8 @@ def _curves(section: Section, files: Mapping[tuple[str, int], CellFiles]) -> pd.
             history = files[row.model, record.seed].history()
             if history.empty:
                 continue
-            # the first logged loss, whatever a model with several optimisers calls it
-            loss = next(c for c in history.columns if c.rpartition("/")[2] == "loss")
+            # the first loss of each row, whatever a model with several optimisers calls it
+            losses = history[[c for c in history.columns if c.rpartition("/")[2] == "loss"]]
             validation = history.get("validation_loss", pd.Series(np.nan, history.index))
             found.append(
                 pd.DataFrame(
@@ -398,7 +398,7 @@ def _curves(section: Section, files: Mapping[tuple[str, int], CellFiles]) -> pd.
                         "seed": record.seed,
                         "ending": None if record.status == "done" else ending(record),
                         "step": history["step"],
-                        "loss": history[loss],
+                        "loss": losses.bfill(axis=1).iloc[:, 0],
                         "validation_loss": validation,
                     }
                 )
@@ -675,6 +675,8 @@ def training_curves(lines: pd.DataFrame, palette: Mapping[str, str], title: str)
     for ax, (model, own) in zip(axes.flat[: len(rows)], rows, strict=True):
         name = str(model)
         for loss, line in (("loss", "-"), ("validation_loss", "--")):
+            if own[loss].isna().all():  # a GAN has no validation loss
+                continue
             sns.lineplot(own, x="step", y=loss, units="seed", estimator=None, linestyle=line,
                          color=palette.get(name, DATA), alpha=0.8, ax=ax)  # fmt: skip
         ends = own.groupby("seed").tail(1).dropna(subset=["ending"])

@@ -147,6 +147,21 @@ def test_missing_siblings_only_take_their_figures_away(tmp_path: Path) -> None:
     assert captions(tmp_path / "out").keys() == {"scores_solar_weekly_cpu"}
 
 
+def test_curves_of_a_model_in_phases_without_validation(tmp_path: Path) -> None:
+    """Each step is shown by the first loss that it logged."""
+    records = [outputs.record(model="timegan", scores=outputs.scores(0.1, 0.6, 0.1))]
+    cells = outputs.write_cells(tmp_path / "cells", records)
+    (history,) = cells.rglob("history.jsonl")
+    rows = [{"step": 1, "first/loss": 9.0}, {"step": 2, "a/loss": 3.0, "b/loss": 5.0}]
+    history.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (section,) = comparison.sections(records)
+    lines = figures._curves(section, {("timegan", 0): summary.find(cells)[0]})
+    assert lines["loss"].tolist() == [9, 3] and lines["validation_loss"].isna().all()
+    (ax,) = figures.training_curves(lines, {}, "title").axes
+    shown = [line for line in ax.lines if len(line.get_xdata())]
+    assert [list(line.get_ydata()) for line in shown] == [[9, 3]]
+
+
 def test_the_first_seed_with_samples_is_shown(tmp_path: Path) -> None:
     records = [
         outputs.record(seed=0, status="diverged", reason="step 3: loss nan"),
