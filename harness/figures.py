@@ -194,7 +194,7 @@ def _generated(
         bands = {"data": _band(first, "real")} | {m: _band(a, "fake") for m, a in arrays.items()}
         yield (
             "figure1a",
-            mean_trajectories(bands, palette, who),
+            mean_trajectories(bands, palette, what),
             f"Figure 1a. {who}. Mean (line) and 5–95 % band over {n} at each time step; the "
             f"dashed line is the mean of the data.",
         )
@@ -202,7 +202,7 @@ def _generated(
         values |= {m: a["fake_at_steps"][..., 0] for m, a in arrays.items()}
         yield (
             "figure1b",
-            step_histograms(values, first["steps"], palette, who),
+            step_histograms(values, first["steps"], palette, what),
             f"Figure 1b. {who}. Histograms of {n} at four time steps, {BINS} bins over the "
             "range of the data; generated values outside it count in the outermost bins. The "
             "thin black outline is the histogram of the data.",
@@ -213,7 +213,7 @@ def _generated(
         series |= {m: a["examples"][..., 0] for m, a in arrays.items()}
         yield (
             "figure2",
-            samples(series, f"value; 1 is the {dataset.meta['unit']}", palette, who),
+            samples(series, f"value; 1 is the {dataset.meta['unit']}", palette, what),
             f"Figure 2. {who}. Test series and samples, the first {EXAMPLES} of each.{channel}",
         )
 

@@ -8,6 +8,7 @@ record: ``<results>/<budget>/<task>/<dataset>/<model>/<seed>/``.
 """
 
 import ast
+import copy
 import functools
 import hashlib
 import json
@@ -49,7 +50,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         If the file is missing, is not YAML or holds no mapping.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = copy.deepcopy(_parse(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except yaml.YAMLError as error:
@@ -57,6 +58,11 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected a mapping, found {type(content).__name__}")
     return content
+
+
+@functools.cache  # planning reads a model's file once for each of its jobs
+def _parse(text: str) -> Any:
+    return yaml.safe_load(text)
 
 
 def merge(base: Mapping[str, Any], *updates: Mapping[str, Any] | None) -> dict[str, Any]:

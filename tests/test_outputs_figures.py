@@ -242,4 +242,5 @@ def test_models_keep_their_colours() -> None:
     few, many = figures.colours(["ls4", "mine"]), figures.colours(["gru_d", "ls4", "mine"])
     assert few["ls4"] == many["ls4"] == figures.PALETTE["ls4"]
     assert len({many[name] for name in ("ls4", "rnn_vae", "latent_ode", "gru_d", "mine")}) == 5
-    assert len({*figures.PALETTE.values(), *figures.SPARE}) == 15
+    palette = [*figures.PALETTE.values(), *figures.SPARE]
+    assert len(set(palette)) == len(palette) >= 20

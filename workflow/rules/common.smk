@@ -50,8 +50,13 @@ def read_grid():
             spec = grid.dataset_spec(config, name)
             check("dataset", f"config/datasets/{name}.yaml", spec)
             code(spec["loader"], spec.get("shard"), spec.get("own_scores"))
-        for name in {cell.model for cell in cells if not cell.control}:
-            where, file = f"config/models/{name}.yaml", grid.describe("models", name)
+        models = {cell.model for cell in cells if not cell.control}
+        files = {name: grid.describe("models", name) for name in sorted(models)}
+        # What a variant takes over is checked where it stands.
+        bases = {file["base"] for file in files.values() if "base" in file}
+        files = {name: grid.describe("models", name) for name in sorted(bases)} | files
+        for name, file in files.items():
+            where = f"config/models/{name}.yaml"
             check("model", where, file)
             grid.check_dataset_names(file, where)
         for cell in cells:
