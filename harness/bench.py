@@ -27,7 +27,7 @@ from harness.contract import Model, Task
 from harness.devices import device
 from harness.records import circumstances, write_json
 from harness.tables import label, update_sections
-from harness.trainer import build, calibrate, peak_memory
+from harness.trainer import build, calibrate, descend, peak_memory
 from harness.typeset import Table, duration, markdown, number
 
 SECONDS = 10.0  # of training steps that are measured, after one to warm up
@@ -158,10 +158,7 @@ def _step_seconds(model: Model, dataset: Dataset, size: Size, where: torch.devic
 
     def step() -> None:
         for loss in model.training_step(batch, LATE, generator):
-            optimiser = optimisers[loss.optimiser].optimiser
-            optimiser.zero_grad(set_to_none=True)
-            loss.value.backward()
-            optimiser.step()
+            descend(loss, optimisers[loss.optimiser])
 
     seconds = [_timed(step, where)]
     start = time.monotonic()
@@ -199,9 +196,7 @@ def table(costs: list[Cost]) -> str:
     """Return the costs as Markdown."""
     blocks = []
     for size in dict.fromkeys(Size(c.task, c.batch, c.length, c.channels) for c in costs):
-        own = [
-            c for c in costs if (c.task, c.batch, c.length) == (size.task, size.batch, size.length)
-        ]
+        own = [c for c in costs if Size(c.task, c.batch, c.length, c.channels) == size]
         sampled = any(c.sample_seconds is not None for c in own)
         headings = ["model", "parameters", "training steps/s", "peak memory"]
         headings += [f"{SAMPLES} samples"] if sampled else []

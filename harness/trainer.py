@@ -32,7 +32,7 @@ from datasets.files import replacing
 from datasets.progress import progress
 from harness.batches import View, batch_indices, steps_per_epoch, view
 from harness.config import Training, check, load, model_config
-from harness.contract import Diverged, Model, Optimisation, Shape, Task
+from harness.contract import Diverged, Loss, Model, Optimisation, Shape, Task
 from harness.errors import UserError
 from harness.grid import code_hash, digest
 from harness.records import Status, circumstances, write_json, write_text
@@ -190,11 +190,23 @@ def naming_lack_of_memory() -> Iterator[None]:
         raise
 
 
-def clip(parameters: list[torch.nn.Parameter], max_norm: float) -> None:
-    """Scale gradients down to a norm; one that is not finite is a divergence."""
-    norm = clip_grad_norm_(parameters, max_norm).item()
-    if not math.isfinite(norm):
-        raise Diverged(f"gradient norm {norm}")
+def descend(loss: Loss, optimisation: Optimisation) -> None:
+    """Take one step down a loss.
+
+    Raises
+    ------
+    Diverged
+        If the gradient is to be clipped and its norm is not finite.
+    """
+    optimisation.optimiser.zero_grad(set_to_none=True)
+    loss.value.backward()
+    if optimisation.max_norm is not None:
+        groups = optimisation.optimiser.param_groups
+        parameters = [p for group in groups for p in group["params"]]
+        norm = clip_grad_norm_(parameters, optimisation.max_norm).item()
+        if not math.isfinite(norm):
+            raise Diverged(f"gradient norm {norm}")
+    optimisation.optimiser.step()
 
 
 def peak_memory(device: torch.device) -> int:
@@ -272,12 +284,7 @@ class _Run:
             if not math.isfinite(value):
                 raise Diverged(f"loss {value}")
             optimisation = self.optimisers[loss.optimiser]
-            optimisation.optimiser.zero_grad(set_to_none=True)
-            loss.value.backward()
-            if optimisation.max_norm is not None:
-                groups = optimisation.optimiser.param_groups
-                clip([p for group in groups for p in group["params"]], optimisation.max_norm)
-            optimisation.optimiser.step()
+            descend(loss, optimisation)
             if optimisation.schedule is not None and optimisation.interval == "step":
                 optimisation.schedule.step()
             prefix = "" if loss.optimiser == "main" else f"{loss.optimiser}/"
