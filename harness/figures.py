@@ -675,7 +675,7 @@ def training_curves(lines: pd.DataFrame, palette: Mapping[str, str], title: str)
     for ax, (model, own) in zip(axes.flat[: len(rows)], rows, strict=True):
         name = str(model)
         for loss, line in (("loss", "-"), ("validation_loss", "--")):
-            if own[loss].isna().all():  # a GAN has no validation loss
+            if not own[loss].count():  # a GAN has no validation loss
                 continue
             sns.lineplot(own, x="step", y=loss, units="seed", estimator=None, linestyle=line,
                          color=palette.get(name, DATA), alpha=0.8, ax=ax)  # fmt: skip
