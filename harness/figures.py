@@ -674,9 +674,10 @@ def training_curves(lines: pd.DataFrame, palette: Mapping[str, str], title: str)
         ax.remove()
     for ax, (model, own) in zip(axes.flat[: len(rows)], rows, strict=True):
         name = str(model)
-        for loss, line in (("loss", "-"), ("validation_loss", "--")):
-            if not own[loss].count():  # a GAN has no validation loss
-                continue
+        drawn = [("loss", "-")]
+        if own["validation_loss"].notna().to_numpy().any():  # a GAN has none
+            drawn.append(("validation_loss", "--"))
+        for loss, line in drawn:
             sns.lineplot(own, x="step", y=loss, units="seed", estimator=None, linestyle=line,
                          color=palette.get(name, DATA), alpha=0.8, ax=ax)  # fmt: skip
         ends = own.groupby("seed").tail(1).dropna(subset=["ending"])
