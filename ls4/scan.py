@@ -3,7 +3,7 @@
 One system with H inputs, H outputs and P complex modes, as in S5, where S4 has H systems with one
 input each: its states are few enough to be computed one after the other.
 
-    h'(t) = dt (Lambda h(t) + B u(t)),   y(t) = 2 Re(C h(t))                       (S5, eq. 1)
+    h'(t) = dt (Lambda h(t) + B u(t)),   y(t) = 2 Re(C h(t)) + D u(t)              (S5, eq. 1)
 
 A row's input is held over the gap delta_n that ends at the row. So the solution is exact, a decay
 by exp(Lambda dt delta_n) from where the row before left the state towards its fixed point -v_n:
@@ -18,6 +18,7 @@ h        (B, L, P)     state; of each conjugate pair of modes one is kept, hence
 delta    (B, L)        gap before each row, in units in which a typical one is 1
 Lambda   (P,)          modes, S4D-Lin initially; Re Lambda < 0
 B, C     (P, H) (H, P) input and output matrix
+D        (H,)          skip connection
 dt       (P,)          rate of each mode
 ======== ============= ==========================================================================
 
@@ -119,6 +120,7 @@ class MIMO(Dynamics):
         super().__init__(lin(N).Lambda, N // 2)
         self.B = nn.Parameter(torch.randn(N // 2, H, 2) * math.sqrt(0.5 / H))  # E |B u|^2 = E u_i^2
         self.C = nn.Parameter(torch.randn(H, N // 2, 2) * math.sqrt(0.5))  # E |C|^2 = 1
+        self.D = nn.Parameter(torch.randn(H))
 
     @property
     def rate(self) -> Complex[Tensor, "P"]:
@@ -137,7 +139,7 @@ class MIMO(Dynamics):
     def forward(
         self, u: Float[Tensor, "B L H"], gap: Float[Tensor, "B L"]
     ) -> Float[Tensor, "B L H"]:
-        return self.read(relax(self.rate, gap, self.drive(u)))
+        return torch.addcmul(self.read(relax(self.rate, gap, self.drive(u))), self.D, u)
 
     def stepper(self, batch: int) -> Step:
         rate = self.rate
@@ -146,7 +148,7 @@ class MIMO(Dynamics):
         def step(u: Float[Tensor, "B H"], gap: Float[Tensor, "B"]) -> Float[Tensor, "B H"]:
             nonlocal h
             h = h + _growth(rate, gap) * (h + self.drive(u))
-            return self.read(h)
+            return torch.addcmul(self.read(h), self.D, u)
 
         return step
 

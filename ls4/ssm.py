@@ -152,6 +152,12 @@ class Discrete(NamedTuple):
     f: Complex[Tensor, "H M"] | None = None
     r: Complex[Tensor, "H M"] | None = None
 
+    def power(self) -> "Power":
+        """Return Abar itself."""
+        if self.f is None or self.r is None:
+            return Power(self.a)
+        return Power(self.a, self.f.unsqueeze(-2), self.r.conj().unsqueeze(-2))
+
 
 def expm1(x: Tensor, y: Tensor) -> Tensor:
     """Return exp(x + iy) - 1 without the cancellation near 0."""
@@ -184,54 +190,99 @@ def discretise_bilinear(
     return Discrete(a=2 * e - 1, b=b, C=C, f=2 * f, r=r)
 
 
-def _realify(z: Complex[Tensor, "... M"]) -> Float[Tensor, "... N"]:
-    """(Re z, Im z) along the last axis: complex coordinates to real ones."""
-    return torch.cat([z.real, z.imag], -1)
+def _real(z: Complex[Tensor, "... M"]) -> Float[Tensor, "... N"]:
+    """View complex coordinates as real ones: Re and Im of each mode in turn."""
+    return torch.view_as_real(z.resolve_conj()).flatten(-2)
 
 
-def _real_matrix(system: Discrete) -> Float[Tensor, "H N N"]:
-    """Abar in the real coordinates (Re h, Im h)."""
-    re, im = torch.diag_embed(system.a.real), torch.diag_embed(system.a.imag)
-    rotation = torch.cat([torch.cat([re, -im], -1), torch.cat([im, re], -1)], -2)
-    if system.f is None or system.r is None:
-        return rotation
-    return rotation - _realify(system.f).unsqueeze(-1) * _realify(system.r.conj()).unsqueeze(-2)
+def _complex(x: Float[Tensor, "... N"]) -> Complex[Tensor, "... M"]:
+    return torch.view_as_complex(x.unflatten(-1, (-1, 2)))
+
+
+class Power(NamedTuple):
+    """Abar^k, acting on states and on read-outs; the read-out h -> Re(c.h) is given by conj(c).
+
+    Diagonal plus low rank, as Abar itself: Abar^k h = d h - sum_{i<k} F_i Re(R_i.h).
+    """
+
+    d: Complex[Tensor, "H M"]
+    F: Complex[Tensor, "H k M"] | None = None
+    R: Complex[Tensor, "H k M"] | None = None  # conjugate
+
+    def advance(self, h: Complex[Tensor, "H j M"]) -> Complex[Tensor, "H j M"]:
+        """Abar^k h."""
+        diagonal = h * self.d.unsqueeze(-2)
+        if self.F is None or self.R is None:
+            return diagonal
+        return diagonal - _complex((_real(h) @ _real(self.R).mT) @ _real(self.F))
+
+    def postpone(self, c: Complex[Tensor, "H i M"]) -> Complex[Tensor, "H i M"]:
+        """Read-out of h that is the given one of Abar^k h."""
+        diagonal = c * self.d.conj().unsqueeze(-2)
+        if self.F is None or self.R is None:
+            return diagonal
+        return diagonal - _complex((_real(c) @ _real(self.F).mT) @ _real(self.R))
+
+    def square(self) -> "Power | DensePower":
+        """Abar^2k, of twice the rank; dense, once that is cheaper."""
+        d = self.d * self.d
+        if self.F is None or self.R is None:
+            return Power(d)
+        if 2 * self.F.shape[-2] > self.d.shape[-1]:
+            return DensePower(self._matrix()).square()
+        F = torch.cat([self.F * self.d.unsqueeze(-2), self.F], -2)
+        return Power(d, F, torch.cat([self.R, self.postpone(self.R)], -2))
+
+    def _matrix(self) -> Float[Tensor, "H N N"]:
+        """The matrix in real coordinates: rotations of 2 x 2 on the diagonal, and the rest."""
+        assert self.F is not None and self.R is not None
+        rotation = torch.stack([_real(self.d), _real(1j * self.d)], -1)  # (H, N, 2)
+        blocks = torch.eye(self.d.shape[-1]).to(rotation)[:, None, :, None]  # (M, 1, M, 1)
+        diagonal = rotation.unflatten(1, (-1, 2)).unsqueeze(-2) * blocks  # (H, M, 2, M, 2)
+        diagonal = diagonal.flatten(3).flatten(1, 2)
+        return torch.baddbmm(diagonal, _real(self.F).mT, _real(self.R), alpha=-1)
+
+
+class DensePower(NamedTuple):
+    """Abar^k as a matrix in real coordinates."""
+
+    matrix: Float[Tensor, "H N N"]
+
+    def advance(self, h: Complex[Tensor, "H j M"]) -> Complex[Tensor, "H j M"]:
+        return _complex(_real(h) @ self.matrix.mT)
+
+    def postpone(self, c: Complex[Tensor, "H i M"]) -> Complex[Tensor, "H i M"]:
+        return _complex(_real(c) @ self.matrix)
+
+    def square(self) -> "DensePower":
+        return DensePower(self.matrix @ self.matrix)
 
 
 def kernel(system: Discrete, L: int) -> Float[Tensor, "H L"]:
     """Convolution kernel K_l = 2 Re(C Abar^l b), l = 0..L-1.
 
     Written as a product of L/m columns Abar^(m j) b with m rows C Abar^i, m about sqrt(L); rows and
-    columns grow by doubling. The cost is O(H (N^3 log L + N L)) for DPLR and O(H N L) for a
-    diagonal system, in matrix products of real numbers; nothing of size (H, N, L) is stored, and no
-    entry depends on L.
+    columns grow by doubling. The powers of a DPLR Abar are low-rank up to Abar^(N/2), then dense:
+    O(H (N^2 m + N^3 log(L/N) + N L)), O(H N L) for a diagonal system, in matrix products of real
+    numbers. Nothing of size (H, N, L) is stored, and no entry depends on L.
     """
-    # In real coordinates 2 Re(C h) = (2 Re C, -2 Im C) . (Re h, Im h), hence the conjugates of C.
     m = 1 << math.ceil(math.log2(max(L, 1)) / 2)
     n_columns = -(-L // m)
-    if system.f is None:
-        power = system.a
-        rows = 2 * system.C.unsqueeze(-2)  # (H, i, M)
-        while rows.shape[-2] < m:
-            rows = torch.cat([rows, rows * power.unsqueeze(-2)], -2)
-            power = power * power
-        columns = system.b.unsqueeze(-2)  # (H, j, M)
-        while columns.shape[-2] < n_columns:
-            columns = torch.cat([columns, columns * power.unsqueeze(-2)], -2)
-            power = power * power
-        rows, columns = _realify(rows.conj()), _realify(columns)
-    else:
-        power = _real_matrix(system)
-        rows = _realify(2 * system.C.conj()).unsqueeze(-2)  # (H, i, N)
-        while rows.shape[-2] < m:
-            rows = torch.cat([rows, rows @ power], -2)
-            power = power @ power
-        columns = _realify(system.b).unsqueeze(-2)  # (H, j, N), a column Abar^(mj) b in each line
-        while columns.shape[-2] < n_columns:
-            columns = torch.cat([columns, columns @ power.mT], -2)
-            if columns.shape[-2] < n_columns:
-                power = power @ power
-    return (columns[:, :n_columns] @ rows.mT).flatten(1)[:, :L]  # (H, j, i) -> (H, L)
+    rows, columns = 2 * system.C.conj().unsqueeze(-2), system.b.unsqueeze(-2)
+    power = system.power()
+    while rows.shape[-2] < m:
+        rows = torch.cat([rows, power.postpone(rows)], -2)
+        power = power.square()
+    while (missing := n_columns - columns.shape[-2]) > 0:
+        columns = torch.cat([columns, power.advance(columns[:, :missing])], -2)
+        if n_columns > columns.shape[-2]:
+            power = power.square()
+    return (_real(columns) @ _real(rows).mT).flatten(1)[:, :L]  # (H, j, i) -> (H, L)
+
+
+def with_skip(K: Float[Tensor, "*S L"], D: Float[Tensor, "*S"]) -> Float[Tensor, "*S L"]:
+    """Add a skip connection, D u, to a kernel."""
+    return torch.cat([K[..., :1] + D.unsqueeze(-1), K[..., 1:]], -1)
 
 
 # ------------------------------------------------------------------------------------------------
@@ -239,36 +290,92 @@ def kernel(system: Discrete, L: int) -> Float[Tensor, "H L"]:
 
 
 class _CausalConvolution(torch.autograd.Function):
-    """y_l = sum_{k<=l} K_k u_{l-k} by FFT of length >= 2L - 1, with a backward by two more.
+    """Convolution by FFT, with a backward by FFT.
 
-    Autograd's own derivative of a real FFT is a complex one, of twice the work and memory.
+    Autograd's own derivative of a real FFT is a complex one, of twice the work and memory. Records
+    are taken a few at a time, such that what is between two passes stays in the cache of a CPU.
     """
 
     @staticmethod
     def forward(ctx: Any, u: Tensor, K: Tensor) -> Tensor:
-        L = u.shape[-1]
-        n = next_fast_len(2 * L - 1, real=True)
-        U, Kf = torch.fft.rfft(u, n), torch.fft.rfft(K, n)
-        ctx.save_for_backward(U, Kf)
-        ctx.n, ctx.L = n, L
-        return torch.fft.irfft(U * Kf, n)[..., :L]
+        L = u.shape[1]
+        n = _fft_length(2 * L - 1)
+        Kf = torch.fft.rfft(K, n)
+        outputs, inputs, H, _ = K.shape
+        y, spectra = u.new_empty(*u.shape[:2], outputs * H), []
+        for u_part, y_part in zip(_parts(u), _parts(y), strict=True):
+            U = _spectra(u_part, inputs, n)
+            _write(y_part, _contract(U, Kf, n))
+            spectra.append(U)
+        ctx.save_for_backward(Kf, *spectra)
+        ctx.n = n
+        return y
 
     @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        U, Kf = ctx.saved_tensors
-        G = torch.fft.rfft(grad_outputs[0], ctx.n)
-        grad_u = grad_K = None
-        if ctx.needs_input_grad[0]:
-            grad_u = torch.fft.irfft(G * Kf.conj(), ctx.n)[..., : ctx.L]
-        if ctx.needs_input_grad[1]:
-            grad_K = torch.fft.irfft((G * U.conj()).sum(0), ctx.n)[..., : ctx.L]
-        return grad_u, grad_K
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor]:
+        g = grad_outputs[0]
+        Kf, *spectra = ctx.saved_tensors
+        outputs, inputs, H, _ = Kf.shape
+        adjoint = Kf.transpose(0, 1).conj().resolve_conj()
+        correlation = torch.zeros_like(Kf)
+        grad_u = g.new_empty(*g.shape[:2], inputs * H)
+        for U, g_part, grad_part in zip(spectra, _parts(g), _parts(grad_u), strict=True):
+            G = _spectra(g_part, outputs, ctx.n)
+            _write(grad_part, _contract(G, adjoint, ctx.n))
+            G.conj_physical_()  # instead of U, of which that would be a copy
+            for o in range(outputs):
+                correlation[o] += (G[:, o, None] * U).sum(0)
+        return grad_u, torch.fft.irfft(correlation.conj(), ctx.n)[..., : g.shape[1]]
+
+
+CACHED = 2**18  # elements of a part
+
+
+def _parts(u: Float[Tensor, "B L W"]) -> tuple[Tensor, ...]:
+    """Split a batch, on a CPU, into parts of `CACHED` elements or one record."""
+    at_once = max(1, CACHED // u[0].numel()) if u.device.type == "cpu" else len(u)
+    return u.split(at_once)
+
+
+def _fft_length(n: int) -> int:
+    """Return a length >= n of small factors, many of them 2, for which an FFT is fast."""
+    return 16 * next_fast_len(-(-n // 16), real=True)
+
+
+def _spectra(u: Float[Tensor, "B L W"], streams: int, n: int) -> Complex[Tensor, "B I H F"]:
+    padded = u.new_zeros(u.shape[0], u.shape[2], n)
+    padded[..., : u.shape[1]] = u.mT
+    return torch.fft.rfft(padded).unflatten(1, (streams, -1))
+
+
+def _contract(
+    U: Complex[Tensor, "B I H F"], Kf: Complex[Tensor, "O I H F"], n: int
+) -> Float[Tensor, "B O H n"]:
+    """Multiply, sum over I, and return from the spectra to series."""
+    total = U[:, :1] * Kf[:, 0]
+    for i in range(1, U.shape[1]):
+        total.addcmul_(U[:, i, None], Kf[:, i])
+    return torch.fft.irfft(total, n)
+
+
+def _write(y: Float[Tensor, "B L W"], series: Float[Tensor, "B O H n"]) -> None:
+    y.copy_(series[..., : y.shape[1]].flatten(1, 2).mT)
 
 
 def causal_convolution(
-    u: Float[Tensor, "B H L"], K: Float[Tensor, "H L"]
-) -> Float[Tensor, "B H L"]:
+    u: Float[Tensor, "B L H"], K: Float[Tensor, "H L"]
+) -> Float[Tensor, "B L H"]:
     """Convolve each channel with its kernel; output l depends on inputs <= l (up to round-off)."""
+    return mixing_convolution(u, K[None, None])
+
+
+def mixing_convolution(
+    u: Float[Tensor, "B L IH"], K: Float[Tensor, "O I H L"]
+) -> Float[Tensor, "B L OH"]:
+    """Convolve I streams, side by side, with a kernel to each of O streams, channel by channel.
+
+    y^o_l = sum_i sum_{k<=l} K^{oi}_k u^i_{l-k}, of which the sum over i is one over spectra.
+    """
     y = _CausalConvolution.apply(u, K)
     assert isinstance(y, Tensor)
     return y
@@ -307,7 +414,7 @@ class Dynamics(nn.Module, ABC):
 
 
 class SSM(Dynamics):
-    """H trainable state space systems, each with its own Lambda, B, C and (DPLR) P.
+    """H trainable state space systems, each with its own Lambda, B, C, D and (DPLR) P.
 
     Parameters
     ----------
@@ -353,6 +460,7 @@ class SSM(Dynamics):
             self.register_buffer("B", copies(modes.B), persistent=False)
         else:
             self.B = nn.Parameter(copies(modes.B))
+        self.D = nn.Parameter(torch.randn(H))
 
     def discretise(self) -> Discrete:
         """Discretise the systems with their own steps dt."""
@@ -367,36 +475,40 @@ class SSM(Dynamics):
         self, u: Float[Tensor, "B L H"], time: Tensor | None = None
     ) -> Float[Tensor, "B L H"]:
         """Convolve; `time` is not looked at: a row of the grid is a step."""
-        K = kernel(self.discretise(), u.shape[1])
-        return causal_convolution(u.mT.contiguous(), K).mT.contiguous()
+        K = with_skip(kernel(self.discretise(), u.shape[1]), self.D)
+        return causal_convolution(u, K)
 
     @torch.no_grad()
     def stepper(self, batch: int) -> Step:
         """Return a function (batch, H) -> (batch, H) that advances the recurrence from h = 0.
 
-        A step is one product [h, y] <- [[Abar, b], [C Abar, C b]] [h, u] in real coordinates. It
-        carries no gradient.
+        A step is h <- a h + b u - f s, then y = 2 Re(C.h) + D u and s = Re(r.h) for the next one:
+        O(N) a channel. It carries no gradient.
         """
         system = self.discretise()
-        C = _realify(2 * system.C.conj()).unsqueeze(-2)
-        state = torch.cat([_real_matrix(system), _realify(system.b).unsqueeze(-1)], -1)
-        system_matrix = torch.cat([state, C @ state], -2)  # (H, N + 1, N + 1)
-        hu, hy = system_matrix.new_zeros(2, *system_matrix.shape[:2], batch).unbind()
+        a = system.a.unsqueeze(1)
+        write, read = [system.b], [2 * system.C.conj()]
+        if system.f is not None and system.r is not None:
+            write, read = [*write, -system.f], [*read, system.r.conj()]
+        writes, reads = _real(torch.stack(write, 1)), _real(torch.stack(read, 1))  # (H, 1 or 2, N)
+        h = a.new_zeros(a.shape[0], batch, a.shape[2])
+        h_real = _real(h)  # the same memory
+        signals = h_real.new_zeros(a.shape[0], len(write), batch)  # (u, s), then (y, s)
 
         def step(u: Tensor, time: Tensor | None = None) -> Tensor:
-            nonlocal hu, hy
-            hu[:, -1] = u.T
-            torch.bmm(system_matrix, hu, out=hy)
-            hu, hy = hy, hu
-            return hu[:, -1].T.clone()
+            signals[:, 0] = u.T
+            h.mul_(a)
+            torch.baddbmm(h_real, signals.mT, writes, out=h_real)
+            torch.bmm(reads, h_real.mT, out=signals)
+            return torch.addcmul(signals[:, 0].T, self.D, u)
 
         return step
 
 
 class Layer(nn.Module):
-    """Systems with skip, GELU, then a position-wise gated linear map.
+    """Systems, GELU, then a position-wise gated linear map.
 
-        y = GELU(SSM(u) + D u),  out = GLU(W y + b)
+        y = GELU(SSM(u)),  out = GLU(W y + b)
 
     Parameters
     ----------
@@ -409,22 +521,21 @@ class Layer(nn.Module):
     def __init__(self, width: int, ssm: Dynamics):
         super().__init__()
         self.ssm = ssm
-        self.D = nn.Parameter(torch.randn(width))
         self.linear = nn.Linear(width, 2 * width)
 
     def mix(self, y: Float[Tensor, "... H"]) -> Float[Tensor, "... H"]:
-        """Apply what follows the systems and the skip: GELU and the gated linear map."""
+        """Apply what follows the systems: GELU and the gated linear map."""
         return F.glu(self.linear(F.gelu(y)), -1)
 
     def forward(
         self, u: Float[Tensor, "B L H"], time: Tensor | None = None
     ) -> Float[Tensor, "B L H"]:
-        return self.mix(torch.addcmul(self.ssm(u, time), self.D, u))
+        return self.mix(self.ssm(u, time))
 
     def stepper(self, batch: int) -> Step:
         """Return a function (batch, H) -> (batch, H) for one step in time, from a zero state."""
         step = self.ssm.stepper(batch)
-        return lambda u, time=None: self.mix(torch.addcmul(step(u, time), self.D, u))
+        return lambda u, time=None: self.mix(step(u, time))
 
 
 class S4Layer(Layer):
@@ -464,7 +575,7 @@ def parameter_groups(
         for ssm in module.modules()
         if isinstance(ssm, Dynamics)
         for name, p in ssm.named_parameters()
-        if name != "C"
+        if name not in ("C", "D")
     }
     rest = [p for p in module.parameters() if id(p) not in dynamics]
     ssm = [p for p in module.parameters() if id(p) in dynamics]

@@ -73,7 +73,7 @@ class Trunk(nn.Module):
         rows = F.pad(K.flip(1), (0, n - 1)).unfold(1, u.shape[1], 1).flip(1)  # (H, n, L)
         y = torch.einsum("blh,hnl->bnh", u, rows)
         u = u[:, -n:]
-        return self.norm(u + self.s4.mix(y + self.s4.D * u))
+        return self.norm(u + self.s4.mix(y + self.s4.ssm.D * u))
 
 
 def seeded(build: Callable[[], M], seed: int) -> M:

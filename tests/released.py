@@ -18,6 +18,7 @@ RENAMED = [  # released name -> ours, in this order
     ("inv_w_real", "log_A_real"),
     ("w_imag", "A_imag"),
     ("output_linear.0", "linear"),
+    (".D", ".ssm.D"),
     (".layer.ff.0.0", ".f.0"),
     (".layer.ff.2", ".f.2"),
     (".layer.", ".f."),

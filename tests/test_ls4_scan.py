@@ -84,7 +84,7 @@ def test_system_is_the_exact_solution_for_inputs_held_over_gaps() -> None:
     u, gap = torch.randn(1, 12, 3), torch.rand(1, 12) * 2
     with torch.no_grad():
         y = system(u, gap)[0].numpy()
-        Lambda, dt = system.Lambda.numpy(), system.log_dt.exp().numpy()
+        Lambda, dt, D = system.Lambda.numpy(), system.log_dt.exp().numpy(), system.D.numpy()
         B, C = (torch.view_as_complex(M).numpy() for M in (system.B, system.C))
     A = np.diag(np.concatenate([dt * Lambda, dt * Lambda.conj()]))
     B = np.concatenate([dt[:, None] * B, dt[:, None] * B.conj()])
@@ -95,7 +95,7 @@ def test_system_is_the_exact_solution_for_inputs_held_over_gaps() -> None:
         augmented = np.zeros((7, 7), complex)  # d/dt [h, 1] = [[A, B u], [0, 0]] [h, 1]
         augmented[:6, :6], augmented[:6, 6] = A, B @ u[0, n].numpy()
         h = (expm(augmented * delta) @ np.append(h, 1))[:6]
-        assert np.allclose(C @ h, y[n], atol=1e-10)
+        assert np.allclose(C @ h + D * u[0, n].numpy(), y[n], atol=1e-10)
 
 
 @pytest.mark.usefixtures("double")
@@ -110,8 +110,8 @@ def test_on_an_even_grid_it_is_a_convolution() -> None:
         for i in range(H):  # H systems of one input each, as S4 has them, for every output
             a, b, *_ = discretise_zoh(system.Lambda, B.T, C[i], dt)
             K = kernel(Discrete(a.expand(H, -1), b, C[i].expand(H, -1)), L)
-            sums = causal_convolution(u.mT.contiguous(), K).sum(1)
-            assert torch.allclose(y[..., i], sums, atol=1e-10)
+            expected = causal_convolution(u, K).sum(-1) + system.D[i] * u[..., i]
+            assert torch.allclose(y[..., i], expected, atol=1e-10)
 
 
 @pytest.mark.parametrize("L", [1, 40, 203])

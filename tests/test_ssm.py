@@ -20,8 +20,10 @@ from ls4.ssm import (
     kernel,
     legs,
     lin,
+    mixing_convolution,
     parameter_groups,
     ptd,
+    with_skip,
 )
 
 STRUCTURES = [
@@ -131,7 +133,7 @@ def test_kernel_is_the_impulse_response_of_the_recurrence(
 ) -> None:
     ssm = SSM(3, 8, structure, init, discretisation)
     with torch.no_grad():
-        K = kernel(ssm.discretise(), L)
+        K = with_skip(kernel(ssm.discretise(), L), ssm.D)
         assert torch.allclose(K, impulse_response(ssm.stepper(1), 3, L), rtol=0, atol=1e-10)
 
 
@@ -197,21 +199,31 @@ def test_zero_order_hold_is_exact_for_piecewise_constant_input() -> None:
     assert np.allclose(kernel(system, 25)[0].numpy(), expected, atol=1e-12)
 
 
-@pytest.mark.usefixtures("double")
+@pytest.fixture(params=["whole batch", "record by record"])
+def parts(request, monkeypatch) -> None:
+    if request.param == "record by record":
+        monkeypatch.setattr("ls4.ssm.CACHED", 1)
+
+
+@pytest.mark.usefixtures("double", "parts")
 def test_convolution_is_the_direct_sum() -> None:
-    u, K = torch.randn(2, 3, 17), torch.randn(3, 17)
-    direct = torch.stack(
-        [sum(K[:, k] * u[..., n - k] for k in range(n + 1)) for n in range(17)], -1
-    )
-    assert torch.allclose(causal_convolution(u, K), direct, atol=1e-12)
+    u, K = torch.randn(3, 17, 2, 4), torch.randn(5, 2, 4, 17)  # two streams to five, four channels
+    direct = [
+        sum(torch.einsum("oih,bih->boh", K[..., k], u[:, n - k]) for k in range(n + 1))
+        for n in range(17)
+    ]
+    y = mixing_convolution(u.flatten(2), K)
+    assert torch.allclose(y, torch.stack(direct, 1).flatten(2), atol=1e-12)
+    one = causal_convolution(u[:, :, 0], K[0, 0])
+    assert torch.allclose(one, mixing_convolution(u[:, :, 0], K[:1, :1]), atol=1e-12)
 
 
 @pytest.mark.parametrize("L", [1, 6, 7])
-@pytest.mark.usefixtures("double")
+@pytest.mark.usefixtures("double", "parts")
 def test_convolution_gradient(L: int) -> None:
-    u = torch.randn(2, 3, L, requires_grad=True)
-    K = torch.randn(3, L, requires_grad=True)
-    assert torch.autograd.gradcheck(causal_convolution, (u, K))
+    u = torch.randn(2, L, 6, requires_grad=True)
+    K = torch.randn(3, 2, 3, L, requires_grad=True)
+    assert torch.autograd.gradcheck(mixing_convolution, (u, K))
 
 
 @pytest.mark.parametrize("structure, init, discretisation", STRUCTURES[:2])
