@@ -1,5 +1,7 @@
 """A free GPU for each job, by lock."""
 
+import subprocess
+import sys
 import threading
 import time
 from types import SimpleNamespace
@@ -57,3 +59,22 @@ def test_a_card_is_free_again_after_an_error(cards) -> None:
         raise KeyError
     with device() as where:
         assert where == torch.device("cuda", 0)
+
+
+FAULTS = """
+import resource, torch
+from harness.devices import device
+with device():
+    torch.ones(2**25)  # 128 MiB
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.ones(2**25)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux" or torch.cuda.is_available(), reason="of a CPU under Linux"
+)
+def test_freed_memory_is_used_again() -> None:
+    run = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True)
+    assert int(run.stdout) < 2**27 / 4096 / 10, "pages were fetched from the system again"
