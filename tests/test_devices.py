@@ -65,7 +65,8 @@ FAULTS = """
 import resource, torch
 from harness.devices import device
 with device():
-    torch.ones(2**25)  # 128 MiB
+    for _ in range(3):
+        torch.ones(2**25)  # 128 MiB
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     torch.ones(2**25)
     print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
