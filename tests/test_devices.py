@@ -65,8 +65,10 @@ def test_a_card_is_free_again_after_an_error(cards) -> None:
 FROM_SYSTEM = """
 import ctypes, torch
 from harness.devices import device
-mallinfo2 = ctypes.CDLL(None).mallinfo2  # of ten sizes; the fifth: what was mapped, not from the heap
-mallinfo2.restype = type("Info", (ctypes.Structure,), {"_fields_": [("sizes", ctypes.c_size_t * 10)]})
+class Info(ctypes.Structure):
+    _fields_ = [("sizes", ctypes.c_size_t * 10)]  # the fifth: mapped, not of the heap
+mallinfo2 = ctypes.CDLL(None).mallinfo2
+mallinfo2.restype = Info
 with device():
     large = torch.ones(2**25)
     print(mallinfo2().sizes[4])
