@@ -7,11 +7,11 @@ settings of its file and no changes by data set. Nothing else should run on the 
 
 import multiprocessing
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from statistics import median, quantiles
+from statistics import median
 from typing import Any
 
 import torch
@@ -19,20 +19,18 @@ from pydantic import TypeAdapter
 
 from datasets.base import Dataset
 from datasets.progress import progress
-from datasets.synthetic import load as sines
 from harness import grid
-from harness.batches import View
 from harness.config import load
 from harness.contract import Model, Task
 from harness.devices import device
 from harness.records import circumstances, write_json
 from harness.tables import label, update_sections
-from harness.trainer import build, calibrate, descend, peak_memory
+from harness.timing import made_up, quartiles, set_up, timed, training_step
+from harness.trainer import peak_memory
 from harness.typeset import Table, duration, markdown, number
 
 SECONDS = 10.0  # of training steps that are measured, after one to warm up
 STEPS = 50  # at most
-LATE = 10**6  # the step that is asked for: past all warming up, at full length
 SAMPLES = 128
 
 
@@ -52,17 +50,8 @@ class Size:
         return f"{self.task}, {self.batch} {kind} of length {self.length}, {channels}"
 
     def dataset(self) -> Dataset:
-        return sines(
-            [],
-            name="sines",
-            title="Sines",
-            n=2 * self.batch,
-            length=self.length,
-            channels=self.channels,
-            seed=0,
-            observed=1.0 if self.task == "generation" else 0.5,
-            split={"seed": 0, "fractions": [0.5, 0.25, 0.25]},
-        )
+        observed = 1.0 if self.task == "generation" else 0.5
+        return made_up(self.batch, self.length, self.channels, observed)
 
 
 SIZES = (Size("generation", 32, 728, 1), Size("reconstruction", 32, 75, 41))
@@ -123,11 +112,7 @@ def measure(name: str, size: Size) -> Cost:
     """Measure one model at one size, in this process."""
     with device() as where:
         dataset = size.dataset()
-        file = grid.describe("models", name)
-        spec = {"model": name, "class": file["class"], "config": file.get("config", {})}
-        spec |= {"task": size.task, "seed": 0}
-        model = build(spec, dataset, where)
-        calibrate(model, dataset, size.task)
+        model = set_up(name, dataset, size.task, where)
         seconds = _step_seconds(model, dataset, size, where)
         peak = peak_memory(where)
         return Cost(
@@ -143,27 +128,12 @@ def measure(name: str, size: Size) -> Cost:
         )
 
 
-def quartiles(values: list[float]) -> tuple[float, float] | None:
-    """First and third quartile; None of a single value."""
-    if len(values) < 2:
-        return None
-    low, _, high = quantiles(values, n=4, method="inclusive")
-    return low, high
-
-
 def _step_seconds(model: Model, dataset: Dataset, size: Size, where: torch.device) -> list[float]:
-    batch = View(dataset, size.task).batch(dataset.train[: size.batch]).to(where)
-    generator = torch.Generator(where).manual_seed(0)
-    optimisers = model.optimisers()
-
-    def step() -> None:
-        for loss in model.training_step(batch, LATE, generator):
-            descend(loss, optimisers[loss.optimiser])
-
-    seconds = [_timed(step, where)]
+    step = training_step(model, dataset, size.task, size.batch, where)
+    seconds = [timed(step, where)]
     start = time.monotonic()
     while time.monotonic() - start < SECONDS and len(seconds) <= STEPS:
-        seconds.append(_timed(step, where))
+        seconds.append(timed(step, where))
     return seconds[1:] or seconds
 
 
@@ -172,16 +142,7 @@ def _sample_seconds(model: Model, size: Size, where: torch.device) -> float | No
         return None
     t = torch.linspace(0, 1, size.length, device=where)
     generator = torch.Generator(where).manual_seed(0)
-    return _timed(lambda: model.eval().sample(SAMPLES, t, generator), where)
-
-
-def _timed(function: Callable[[], Any], where: torch.device) -> float:
-    synchronise = torch.cuda.synchronize if where.type == "cuda" else lambda: None
-    synchronise()
-    start = time.perf_counter()
-    function()
-    synchronise()
-    return time.perf_counter() - start
+    return timed(lambda: model.eval().sample(SAMPLES, t, generator), where)
 
 
 # -- the table ------------------------------------------------------------------------------------

@@ -37,6 +37,7 @@ from harness.errors import UserError
 from harness.grid import code_hash, digest
 from harness.records import Status, circumstances, write_json, write_text
 
+NO_MEMORY = "can't allocate memory|ALLOC_FAILED|std::bad_alloc|DFTI ERROR"
 BATCH = 128  # series that are validated, or sampled, at once; more are not validated
 
 
@@ -181,11 +182,12 @@ def naming_lack_of_memory() -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        # torch.OutOfMemoryError is a RuntimeError; the CPU's allocator and the libraries of CUDA
-        # raise plain ones.
+        # torch.OutOfMemoryError is a RuntimeError; the CPU's allocator, C++ and the libraries of
+        # CUDA raise plain ones. Where MKL has no memory, it says that a transform's settings are
+        # inconsistent.
         text = str(error).partition("\n")[0] or type(error).__name__
         kinds = (MemoryError, torch.OutOfMemoryError)
-        if isinstance(error, kinds) or re.search("can't allocate memory|ALLOC_FAILED", str(error)):
+        if isinstance(error, kinds) or re.search(NO_MEMORY, str(error)):
             raise OutOfMemory(text) from error
         raise
 

@@ -1,0 +1,74 @@
+"""What measurements of costs share: made-up data, a model that sees them, a step, a clock."""
+
+import time
+from collections.abc import Callable
+from statistics import quantiles
+from typing import Any
+
+import torch
+
+from datasets.base import Dataset
+from datasets.synthetic import load as sines
+from harness import grid
+from harness.batches import View
+from harness.contract import Model, Task
+from harness.trainer import build, calibrate, descend
+
+LATE = 10**6  # the step that is asked for: past all warming up, at full length
+
+
+def made_up(batch: int, length: int, channels: int, observed: float = 1.0) -> Dataset:
+    """Make sines with at least `batch` training series."""
+    return sines(
+        [],
+        name="sines",
+        title="Sines",
+        n=max(4, 2 * batch),
+        length=length,
+        channels=channels,
+        seed=0,
+        observed=observed,
+        split={"seed": 0, "fractions": [0.5, 0.25, 0.25]},
+    )
+
+
+def set_up(name: str, dataset: Dataset, task: Task, where: torch.device) -> Model:
+    """Build a model with the settings of its file, without changes by data set."""
+    file = grid.describe("models", name)
+    spec = {"model": name, "class": file["class"], "config": file.get("config", {})}
+    model = build(spec | {"task": task, "seed": 0}, dataset, where)
+    calibrate(model, dataset, task)
+    return model
+
+
+def training_step(
+    model: Model, dataset: Dataset, task: Task, batch: int, where: torch.device
+) -> Callable[[], None]:
+    """Return a function that takes one training step: forward, backward, optimiser."""
+    series = View(dataset, task).batch(dataset.train[:batch]).to(where)
+    generator = torch.Generator(where).manual_seed(0)
+    optimisers = model.optimisers()
+
+    def step() -> None:
+        for loss in model.training_step(series, LATE, generator):
+            descend(loss, optimisers[loss.optimiser])
+
+    return step
+
+
+def timed(function: Callable[[], Any], where: torch.device) -> float:
+    """Return the seconds that a call takes, until the device has nothing left to do."""
+    synchronise = torch.cuda.synchronize if where.type == "cuda" else lambda: None
+    synchronise()
+    start = time.perf_counter()
+    function()
+    synchronise()
+    return time.perf_counter() - start
+
+
+def quartiles(values: list[float]) -> tuple[float, float] | None:
+    """First and third quartile; None of a single value."""
+    if len(values) < 2:
+        return None
+    low, _, high = quantiles(values, n=4, method="inclusive")
+    return low, high
