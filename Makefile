@@ -13,7 +13,7 @@ export DO_NOT_TRACK := true
 export MLFLOW_DISABLE_TELEMETRY := true
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test check-model ui data reference tables schemas lint
+.PHONY: help demo test check-model ui data reference runtime tables schemas lint
 
 help:
 	@echo "make demo                   small run of everything, without a download; 3 to 6 minutes"
@@ -22,6 +22,7 @@ help:
 	@echo "make ui                     compare runs in the browser (PORT=$(PORT))"
 	@echo "make data                   download all data sets"
 	@echo "make reference              train and score the reference results; some 5 hours on 2 cores"
+	@echo "make runtime                measure the reference run times, figure 3; hours, run nothing beside"
 	@echo "make tables                 tables and figures from the reference records, also in README.md"
 	@echo "make schemas                write workflow/schemas/ after a change of harness/config.py"
 	@echo "make lint                   format, style and types"
@@ -71,6 +72,11 @@ reference: $(READY)
 	$(BIN)/snakemake --cores $(CORES) --configfile config/cpu.yaml
 	cd results && find cpu -name record.json -o -name history.jsonl -o -name summary.npz \
 	    | tar -cf - -T - | tar -xf - -C reference
+
+runtime: $(READY)
+	mkdir -p results/reference
+	$(BIN)/snakemake --cores $(CORES) figure3 --config budget=cpu
+	cd results && find cpu/runtime -name '*.json' | tar -cf - -T - | tar -xf - -C reference
 
 tables: $(READY)
 	$(BIN)/python -m harness tables --records results/reference --out results/reference/tables \

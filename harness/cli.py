@@ -125,6 +125,16 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--out", type=Path, required=True, help="file of the record, .json")
     sub.add_argument("--docs", type=Path, help="also rewrite the table in this file")
 
+    sub = add(runtime)
+    sub.add_argument("--model", required=True, help="a name in config/models/")
+    sub.add_argument("--length", type=int, required=True, help="time steps of a series")
+    sub.add_argument("--out", type=Path, required=True, help="file of the record, .json")
+    sub.add_argument("--limit", type=float, help="seconds of a measurement (default: 600)")
+
+    sub = add(figure3)
+    sub.add_argument("--records", type=Path, required=True, help="folder with runtime/*/*.json")
+    sub.add_argument("--out", type=Path, required=True)
+
     sub = add(schemas)
     sub.add_argument("--out", type=Path, default=ROOT / "workflow" / "schemas")
     return top
@@ -287,32 +297,36 @@ def evaluate(
 
 def tables(records: Path, tasks: list[str] | None, out: Path, readme: Path | None) -> int:
     """Rebuild all tables from records alone."""
-    from harness import tables
+    from harness import runtime, scaling, tables
     from harness.records import find
 
     found = _some([r for r in find(records) if not tasks or r.task in tasks], records)
-    for path in tables.write(found, out):
+    timed = [] if tasks else scaling.documents(runtime.find(records))
+    for path in [*tables.write(found, out), *tables.write_documents(timed, out)]:
         print(path)
     if readme is not None:
         tables.update_readme(readme, found)
+        if timed:
+            tables.update_sections(readme, {"figure3": scaling.readme_section(timed)})
     return 0
 
 
 def figures(records: Path, data: Path, out: Path) -> int:
     """Rebuild all figures from the cells' directories."""
-    from harness import figures
+    from harness import figures, runtime, scaling_figure
 
-    for path in figures.write(records, data, out):
+    paths = figures.write(records, data, out) + scaling_figure.write(runtime.find(records), out)
+    for path in dict.fromkeys(paths):
         print(path)
     return 0
 
 
 def report(records: Path, tables: Path, figures: Path, out: Path) -> int:
     """Write the report, one HTML file."""
-    from harness import report
+    from harness import report, runtime
     from harness.records import find
 
-    report.write(_some(find(records), records), tables, figures, out)
+    report.write(_some(find(records), records), tables, figures, out, runtime.find(records))
     print(out)
     return 0
 
@@ -332,6 +346,35 @@ def bench(models: list[str] | None, out: Path, docs: Path | None) -> int:
     from harness import bench
 
     print(bench.table(bench.models(out, docs, models)))
+    return 0
+
+
+def runtime(model: str, length: int, out: Path, limit: float | None) -> int:
+    """Measure training, reconstruction and generation of a model at a length."""
+    from harness import runtime
+    from harness.scaling import outcome
+
+    if length < 1 or (limit is not None and limit <= 0):
+        raise UserError("expected a length of at least 1 and a limit above 0 seconds")
+    record = runtime.measure(model, length, runtime.LIMIT if limit is None else limit)
+    runtime.write(record, out)
+    for measurement in record.measurements:
+        print(f"{measurement.name}: {outcome(measurement)}" + _because(measurement.reason))
+    return 0
+
+
+def figure3(records: Path, out: Path) -> int:
+    """Make figure 3, run time against length, and its tables from records alone."""
+    from harness import runtime, scaling, scaling_figure, tables
+
+    found = runtime.find(records)
+    if not found:
+        raise UserError(f"{records}: no runtime/<model>/<length>.json below this folder")
+    for path in [
+        *tables.write_documents(scaling.documents(found), out),
+        *scaling_figure.write(found, out),
+    ]:
+        print(path)
     return 0
 
 

@@ -358,6 +358,11 @@ def paper(block: str) -> str:
     return _published()[block]["paper"]
 
 
+def claims(block: str) -> dict[str, dict[str, Any]]:
+    """Return what the paper says in words beside a table or figure."""
+    return _published()[block]["claims"]
+
+
 def _of(entries: list[dict[str, Any]], task: str, dataset: str) -> list[dict[str, Any]]:
     return [e for e in entries if (e["task"], e["dataset"]) == (task, dataset)]
 

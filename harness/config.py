@@ -6,7 +6,7 @@ Unknown keys are errors everywhere. A model's own hyper-parameters are a datacla
 
 import dataclasses
 import importlib
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
@@ -62,6 +62,14 @@ class Evaluation(_Strict):
     )
 
 
+class Runtime(_Strict):
+    """The runtime experiment, figure 3: every model at every length, on made-up data."""
+
+    models: list[str] = Field(min_length=1, description="names in config/models/")
+    lengths: list[Annotated[int, Field(ge=1)]] = Field(min_length=1, description="time steps")
+    limit: float = Field(gt=0, description="seconds of a measurement")
+
+
 class DataOverride(_Strict):
     """Changes to ``config/datasets/<name>.yaml``: the keys that can shrink a data set."""
 
@@ -76,6 +84,7 @@ class Settings(_Strict):
     grid: list[GridBlock] = Field(min_length=1)
     evaluation: Evaluation
     protocol: Protocol = Protocol()
+    runtime: Runtime | None = Field(None, description="what figure 3 measures; nothing without it")
     datasets: dict[str, DataOverride] = Field({}, description="changes to data sets, by name")
     results: str = Field("results", description="folder of everything generated")
     data: str = Field("data", description="folder of everything downloaded")

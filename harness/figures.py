@@ -7,7 +7,7 @@ many models cross, markers differ as well.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -92,9 +92,21 @@ def write(records_dir: Path, data_dir: Path, out: Path) -> list[Path]:
     cells = summary.find(records_dir)
     if not cells:
         raise UserError(f"{records_dir}: no record.json below this folder")
+    return write_figures(_figures(cells, data_dir), out)
+
+
+def write_figures(some: Iterable[tuple[str, Figure, str]], out: Path) -> list[Path]:
+    """Write figures, drawn one by one in the common style, and their captions.
+
+    Parameters
+    ----------
+    some : iterable of (stem of the files, figure, caption)
+    out : Path
+        What lies here and is not among them stays, with its caption.
+    """
     paths, captions = [], {}
     with matplotlib.style.context(STYLE):
-        for stem, figure, caption in _figures(cells, data_dir):
+        for stem, figure, caption in some:
             paths += save(figure, out / stem)
             captions[stem] = caption
     index = out / CAPTIONS
@@ -431,7 +443,7 @@ def mean_trajectories(
         if name != "data":
             ax.plot(t, real[0, 1:], color=DATA, linestyle="--", linewidth=0.8)
         ax.set(title=label(name), xlabel="time step", xscale="log")
-        _log_ticks(ax.xaxis)
+        log_ticks(ax.xaxis)
     axes[0].set_ylim(*_limits(np.stack(list(bands.values())), real))
     axes[0].set_ylabel("flame radius x")
     figure.suptitle(title)
@@ -556,7 +568,7 @@ def score_intervals(
                         transform=ax.get_yaxis_transform(),
                         bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})  # fmt: skip
         if ax.get_xscale() == "log":
-            _log_ticks(ax.xaxis)
+            log_ticks(ax.xaxis)
         if 0 < n_models < len(rows):
             ax.axhline(n_models - 0.5, color=CONTROL, linewidth=0.5)
         side = "left" if quantity.ceiling is None else "right"
@@ -650,7 +662,7 @@ def hidden_share(lines: pd.DataFrame, name: str, palette: Mapping[str, str], tit
                     linewidth=1.0, elinewidth=0.6, **style)  # fmt: skip
     if max(lines["value"].tolist()) > 0:
         ax.set_yscale("log")
-        _log_ticks(ax.yaxis)
+        log_ticks(ax.yaxis)
     ax.set(xlabel="hidden time points, %", ylabel=name, xticks=sorted(lines["share"].unique()))
     figure.legend(loc="outside right center")
     figure.suptitle(title)
@@ -687,7 +699,7 @@ def training_curves(lines: pd.DataFrame, palette: Mapping[str, str], title: str)
         low, high = np.nanmin(values), np.nanmax(values)
         if low > 0:
             ax.set_yscale("log")
-            _log_ticks(ax.yaxis)
+            log_ticks(ax.yaxis)
         elif high - low > 20:
             ax.set_yscale("symlog")
         ax.set(title=label(name), xlabel="optimiser step", ylabel="")
@@ -697,7 +709,7 @@ def training_curves(lines: pd.DataFrame, palette: Mapping[str, str], title: str)
     return figure
 
 
-def _log_ticks(axis: Axis) -> None:
+def log_ticks(axis: Axis) -> None:
     """Put plain numbers at 1 and 3 of each decade, at 1 alone where they would be too many."""
     low, high = axis.get_view_interval()
     axis.set_major_locator(LogLocator(subs=(1, 3) if high < 2e3 * low else (1,)))

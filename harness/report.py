@@ -3,20 +3,28 @@
 import base64
 import json
 from collections import Counter
+from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from harness import comparison, tables
+from harness import comparison, scaling, tables
 from harness.figures import CAPTIONS
 from harness.records import Record, write_text
+from harness.runtime import RunTime
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")
 
 
-def write(records: list[Record], tables_dir: Path, figures_dir: Path, out: Path) -> None:
+def write(
+    records: list[Record],
+    tables_dir: Path,
+    figures_dir: Path,
+    out: Path,
+    runtimes: Sequence[RunTime] = (),
+) -> None:
     """Write the report, whole or not at all.
 
     Parameters
@@ -29,6 +37,8 @@ def write(records: list[Record], tables_dir: Path, figures_dir: Path, out: Path)
         ``*.png`` and ``captions.json`` as `harness.figures` writes them; pictures are embedded.
     out : Path
         The HTML file.
+    runtimes : sequence of RunTime
+        Of figure 3.
 
     Raises
     ------
@@ -43,7 +53,7 @@ def write(records: list[Record], tables_dir: Path, figures_dir: Path, out: Path)
         lstrip_blocks=True,
     )
     ordered = [r for s in comparison.sections(records) for row in s.rows for r in row.records]
-    documents = tables.documents(records)
+    documents = tables.documents(records) + scaling.documents(runtimes)
     main = {"Table 1": ("table1",), "Table 2": ("overview", "table2")}
     shown = {name: [d for d in documents if d.kind in kinds] for name, kinds in main.items()}
     write_text(

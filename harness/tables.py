@@ -1,6 +1,6 @@
 """Tables as text, from records alone: CSV with all digits, Markdown and LaTeX to read.
 
-Every table is of one budget. Cells are plain text with a few signs (± † ‡ ˢ – ↓ ↑) that the LaTeX
+Every table is of one budget. Cells are plain text with a few signs (± † ‡ ˢ ≥ – ↓ ↑) that the LaTeX
 writer translates.
 """
 
@@ -168,10 +168,10 @@ LEGEND_COSTS = (
 
 @dataclass(frozen=True)
 class Document:
-    """Tables of one kind and one budget, and the same as a tidy frame."""
+    """Tables of one kind and, unless they are of run times, one budget; the same as a frame."""
 
     kind: str
-    budget: str
+    budget: str | None
     name: str
     tables: list[Table]
     legend: tuple[str, ...]
@@ -180,10 +180,12 @@ class Document:
     @property
     def stem(self) -> str:
         """Of its files."""
-        return f"{self.kind}_{self.budget}"
+        return self.kind if self.budget is None else f"{self.kind}_{self.budget}"
 
     @property
     def title(self) -> str:
+        if self.budget is None:
+            return self.name
         return f"{self.name}; budget {self.budget}: {BUDGETS[self.budget]}"
 
 
@@ -195,8 +197,13 @@ def write(records: list[Record], out: Path) -> list[Path]:
     UserError
         If two records have the same identity.
     """
+    return write_documents(documents(records), out)
+
+
+def write_documents(some: Sequence[Document], out: Path) -> list[Path]:
+    """Write documents as .csv, .md and .tex below `out` and return the paths."""
     paths = []
-    for document in documents(records):
+    for document in some:
         texts = {
             ".csv": document.frame.to_csv(index=False, lineterminator="\n"),
             ".md": _markdown_document(document),

@@ -82,6 +82,8 @@ _TEX = {
     "‡": r"$^\ddagger$",
     "ˢ": r"\textsuperscript{s}",
     "ᵘ": r"\textsuperscript{u}",
+    "≥": r"$\geq$",
+    "≤": r"$\leq$",
     "‖": r"$^\parallel$",
     "×": r"$\times$",
     "–": "--",

@@ -5,8 +5,9 @@
 rule tables:
     input:
         records=of_cells("record.json"),
+        runtimes=run_times(),
         published="harness/published.yaml",
-        code=code("harness.tables"),
+        code=code("harness.tables", "harness.scaling"),
     output:
         report(
             directory("<results>/tables"),
@@ -65,15 +66,37 @@ use rule table1 as table2 with:
         "Make table 2"
 
 
+# Run time against length: the figure and its tables, `snakemake --cores all figure3`.
+rule figure3:
+    input:
+        records=run_times(),
+        published="harness/published.yaml",
+        style="harness/figures.mplstyle",
+        code=code("harness.scaling_figure"),
+    output:
+        directory("<results>/figure3"),
+    log:
+        "<logs>/figure3.log",
+    conda:
+        "../../environment.yml"
+    params:
+        records=subpath(output[0], parent=True),
+    message:
+        "Make figure 3"
+    shell:
+        "python -m harness figure3 --records {params.records} --out {output} &> {log}"
+
+
 rule figures:
     input:
         records=of_cells("record.json"),
         summaries=of_cells("summary.npz"),
         histories=of_cells("history.jsonl", controls=False),
+        runtimes=run_times(),
         data=prepared(),
         published="harness/published.yaml",
         style="harness/figures.mplstyle",
-        code=code("harness.figures"),
+        code=code("harness.figures", "harness.scaling_figure"),
     output:
         report(
             directory("<results>/figures"),
@@ -101,6 +124,7 @@ rule figures:
 rule report:
     input:
         records=of_cells("record.json"),
+        runtimes=run_times(),
         tables="<results>/tables",
         figures="<results>/figures",
         template="harness/report.html.j2",

@@ -51,6 +51,7 @@ def read_grid():
             check("dataset", f"config/datasets/{name}.yaml", spec)
             code(spec["loader"], spec.get("shard"), spec.get("own_scores"))
         models = {cell.model for cell in cells if not cell.control}
+        models |= {*(config["runtime"] or {"models": []})["models"]}
         files = {name: grid.describe("models", name) for name in sorted(models)}
         # What a variant takes over is checked where it stands.
         bases = {file["base"] for file in files.values() if "base" in file}
@@ -124,6 +125,24 @@ def of_cells(name, controls=True, tasks=None):
         for cell in CELLS
         if (controls or not cell.control) and (tasks is None or cell.task in tasks)
     ]
+
+
+def run_times():
+    """Return the records of figure 3; none where the configuration leaves it out."""
+    wanted = config["runtime"] or {"models": [], "lengths": []}
+    return [
+        f"<results>/runtime/{model}/{length}.json"
+        for model in wanted["models"]
+        for length in wanted["lengths"]
+    ]
+
+
+def all_cores(wildcards):
+    """Return the cores of this run, so that nothing runs beside a job that takes them.
+
+    As a function: an executor without a number of cores sets the threads of the rule instead.
+    """
+    return workflow.cores
 
 
 def targets():

@@ -73,3 +73,30 @@ use rule evaluate as control with:
         dataset=as_json(dataset_spec),
         evaluation=json.dumps(config["evaluation"]),
         cell=subpath(output.record, parent=True),
+
+
+rule measure:
+    input:
+        code=lambda wildcards: code(
+            grid.describe("models", wildcards.model)["class"], "harness.runtime"
+        ),
+    output:
+        "<results>/runtime/{model}/{length}.json",
+    log:
+        "<logs>/runtime/{model}/{length}.log",
+    wildcard_constraints:
+        model=MODELS,
+        length=r"\d+",
+    conda:
+        "../../environment.yml"
+    # All of them: what runs beside a measurement changes it.
+    threads: all_cores
+    resources:
+        gpu=1,
+    params:
+        limit=lambda wildcards: config["runtime"]["limit"],
+    message:
+        "Measure {wildcards.model} at length {wildcards.length}"
+    shell:
+        "python -m harness runtime --model {wildcards.model} --length {wildcards.length}"
+        " --limit {params.limit} --out {output} &> {log}"

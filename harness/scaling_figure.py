@@ -1,0 +1,142 @@
+"""Figure 3 of the paper: run time and memory against length, a line for each model."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, NullLocator
+
+from harness import comparison
+from harness.figures import DATA, MARKERS, colours, log_ticks, write_figures
+from harness.runtime import BATCHES, ITERATIONS, Kind, Measurement, RunTime
+from harness.scaling import OURS, Study, elapsed, own_memory, studies
+from harness.tables import label
+
+MIB = 2**20
+CAPTION = (
+    f"Seconds of {ITERATIONS['training']} training iterations and of one batch of {BATCHES[0]} "
+    "series (smaller batches scaled to it); the same generation for each time step and series, "
+    "flat where every step costs the same; peak memory of training, with that of Python and torch "
+    "on a CPU. Logarithmic axes. Hollow: fewer iterations than asked for, or a smaller batch. × at "
+    "the time that it would take at least: did not finish. + near the upper edge: out of memory. "
+    "Right: slopes of the lines, as in the tables beside."
+)
+
+
+def write(records: Sequence[RunTime], out: Path) -> list[Path]:
+    """Write the figure of each machine as .pdf and .png below `out`, and their captions."""
+    return write_figures(_figures(records), out) if records else []
+
+
+def _figures(records: Sequence[RunTime]) -> Iterator[tuple[str, Figure, str]]:
+    for study in studies(records):
+        figure = growth(study, colours(study.models))
+        yield f"figure3_{study.slug}", figure, f"Figure 3. {study.machine}. {CAPTION}{_claim()}"
+
+
+def _claim() -> str:
+    return f" Dotted: {_factor()} times LS4's time, where the paper's claim puts the baselines."
+
+
+def _factor() -> int:
+    return comparison.claims("figure3")["faster"]["factor"]
+
+
+def growth(study: Study, palette: Mapping[str, str]) -> Figure:
+    """Plot times and memory against length, and a legend with the slopes."""
+    figure = Figure(figsize=(7.4, 5.0))
+    axes = figure.subplots(2, 3)
+    for ax, kind in zip(axes[0], ("training", "reconstruction", "generation"), strict=True):
+        times = ITERATIONS[kind] if kind == "training" else 1
+        _panel(
+            ax, study, kind, palette, lambda m, _, n=times: n * BATCHES[0] * elapsed(m) / m.batch
+        )
+        _late(ax, study, kind, palette, times * BATCHES[0])
+        _claimed(ax, study, kind, times * BATCHES[0])
+        what = f"training, {times} iterations" if kind == "training" else f"{kind}, one batch"
+        ax.set(title=what, ylabel="seconds")
+    a_step, memory, legend = axes[1]
+    _panel(a_step, study, "generation", palette, lambda m, length: elapsed(m) / m.batch / length)
+    a_step.set(title="generation, a step of a series", ylabel="seconds")
+    _panel(memory, study, "training", palette, lambda m, _: (m.peak_memory_bytes or 0) / MIB)
+    memory.set(title="peak memory of training", ylabel="MiB")
+    for ax in axes.flat[:-1]:
+        _finish(ax, study)
+    _legend(legend, study, palette)
+    figure.suptitle(f"Run time against length. {study.machine}")
+    return figure
+
+
+def _panel(
+    ax: Axes,
+    study: Study,
+    kind: Kind,
+    palette: Mapping[str, str],
+    of: Callable[[Measurement, int], float],
+) -> None:
+    """A line for each model; hollow markers where less was measured than asked for."""
+    for i, model in enumerate(study.models):
+        found = {n: study.measurement(model, kind, n) for n in study.lengths}
+        values = {n: of(m, n) for n, m in found.items() if m and m.status == "done"}
+        style = {"color": palette[model], "marker": MARKERS[i % len(MARKERS)], "markersize": 4}
+        ax.plot(list(values), list(values.values()), **style)
+        for n, value in values.items():
+            if (m := found[n]) and (m.iterations < m.wanted or m.batch < BATCHES[0]):
+                ax.plot(n, value, markerfacecolor="white", **style)
+        lost = [n for n, m in found.items() if m and m.status == "oom"]
+        ax.plot(lost, [0.98 - 0.025 * i] * len(lost), "+", color=palette[model], markersize=5,
+                transform=ax.get_xaxis_transform(), in_layout=False)  # fmt: skip
+
+
+def _late(ax: Axes, study: Study, kind: Kind, palette: Mapping[str, str], factor: float) -> None:
+    """A cross at the least time of what did not finish."""
+    for model in study.models:
+        ranges = {n: study.seconds(model, kind, n) for n in study.lengths}
+        late = {n: factor * r.low for n, r in ranges.items() if r and r.low < r.high}
+        ax.plot(list(late), list(late.values()), "x", color=palette[model], markersize=5)
+
+
+def _claimed(ax: Axes, study: Study, kind: Kind, factor: float) -> None:
+    """Where the paper's claim puts the baselines."""
+    ranges = {n: study.seconds(OURS, kind, n) for n in study.lengths}
+    known = {n: _factor() * factor * r.low for n, r in ranges.items() if r and r.low == r.high}
+    ax.plot(list(known), list(known.values()), ":", color=DATA, linewidth=0.8)
+    if known:
+        n = max(known)
+        ax.text(n, 1.1 * known[n], f"{_factor()} × LS4", ha="right", va="bottom", fontsize=6)
+
+
+def _finish(ax: Axes, study: Study) -> None:
+    ax.set(xscale="log", yscale="log", xlabel="length")
+    ax.xaxis.set_major_locator(FixedLocator(study.lengths))
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.xaxis.set_major_formatter("{x:.0f}")
+    log_ticks(ax.yaxis)
+    ax.grid(axis="y", color="0.9", linewidth=0.5)
+    ax.set_axisbelow(True)
+
+
+def _legend(ax: Axes, study: Study, palette: Mapping[str, str]) -> None:
+    """Names of the models, and the slopes of their lines in columns."""
+    ax.set(xlim=(0, 1), ylim=(len(study.models) + 0.5, -1.5))
+    ax.set_axis_off()
+    columns: dict[str, tuple[Kind, Callable[[Measurement], float]]] = {
+        "train": ("training", elapsed),
+        "recon.": ("reconstruction", elapsed),
+        "gen.": ("generation", elapsed),
+        "mem.": ("training", own_memory),
+    }
+    places = [0.58 + 0.15 * k for k in range(len(columns))]
+    ax.text(places[0] - 0.06, -1.2, "slope", va="center", fontsize=7)
+    for x, name in zip(places, columns, strict=True):
+        ax.text(x, -0.4, name, ha="center", va="center", fontsize=6)
+    for i, model in enumerate(study.models):  # i is that of the marker in `_panel`
+        ax.plot([0, 0.1], [i + 0.4] * 2, color=palette[model])
+        ax.plot(0.05, i + 0.4, MARKERS[i % len(MARKERS)], color=palette[model], markersize=4)
+        ax.text(0.14, i + 0.4, label(model), va="center", fontsize=7)
+        for x, (kind, of) in zip(places, columns.values(), strict=True):
+            fit = study.growth(model, kind, of)
+            ax.text(x, i + 0.4, f"{fit.slope:.2f}" if fit else "–", ha="center", va="center",
+                    fontsize=6)  # fmt: skip
+    ax.set_in_layout(False)  # it takes the room that the panels leave
