@@ -157,7 +157,7 @@ def elapsed(measurement: Measurement) -> float:
     return measurement.seconds or 0.0
 
 
-def own_memory(measurement: Measurement) -> float:
+def own_memory(measurement: Measurement) -> int:
     """Bytes that the iterations of a measurement that is done took beyond what was there."""
     return (measurement.peak_memory_bytes or 0) - (measurement.base_memory_bytes or 0)
 
@@ -375,7 +375,7 @@ def _claimed() -> dict:
     return comparison.claims("figure3")["faster"]
 
 
-def verdict(ratio: Range | None, factor: float) -> str:
+def verdict(ratio: Range | None, factor: int) -> str:
     """Whether a time is `factor` times LS4's: confirmed, refuted or, if one cannot say, open."""
     if ratio is None:
         return "open"

@@ -89,7 +89,7 @@ def _panel(
                 transform=ax.get_xaxis_transform(), in_layout=False)  # fmt: skip
 
 
-def _late(ax: Axes, study: Study, kind: Kind, palette: Mapping[str, str], factor: float) -> None:
+def _late(ax: Axes, study: Study, kind: Kind, palette: Mapping[str, str], factor: int) -> None:
     """A cross at the least time of what did not finish."""
     for model in study.models:
         ranges = {n: study.seconds(model, kind, n) for n in study.lengths}
@@ -97,7 +97,7 @@ def _late(ax: Axes, study: Study, kind: Kind, palette: Mapping[str, str], factor
         ax.plot(list(late), list(late.values()), "x", color=palette[model], markersize=5)
 
 
-def _claimed(ax: Axes, study: Study, kind: Kind, factor: float) -> None:
+def _claimed(ax: Axes, study: Study, kind: Kind, factor: int) -> None:
     """Where the paper's claim puts the baselines."""
     ranges = {n: study.seconds(OURS, kind, n) for n in study.lengths}
     known = {n: _factor() * factor * r.low for n, r in ranges.items() if r and r.low == r.high}

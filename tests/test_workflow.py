@@ -163,6 +163,8 @@ def test_configurations_that_change_a_data_set_keep_it_apart() -> None:
         ({"datasets": {"flme": {}}}, "configuration: datasets: unknown dataset 'flme': expected"),
         ({"grid": [MICRO["grid"][0] | {"controls": ["zero"]}]}, "'zero' is not one of"),
         ({"grid": [MICRO["grid"][0] | {"models": ["ls5"]}]}, "unknown model 'ls5': expected one"),
+        ({"runtime": {"models": ["ls5"]}}, "unknown model 'ls5': expected one"),
+        ({"runtime": {"lengths": [0]}}, "is not valid under any of the given schemas"),
         ({"grid": [MICRO["grid"][0] | {"datasets": ["sun"]}]}, "unknown dataset 'sun': expected"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -266,6 +268,17 @@ def test_one_table_of_the_paper_can_be_asked_for(checkout: Path) -> None:
     assert jobs["prepare"] == 2
 
 
+def test_figure_3_can_be_asked_for_and_is_no_part_of_the_small_runs(checkout: Path) -> None:
+    jobs = planned(snakemake(checkout, "figure3", "-n", "--config", "budget=cpu"))
+    wanted = configuration("config.yaml")["runtime"]
+    cells = len(wanted["models"]) * len(wanted["lengths"])
+    assert jobs["measure"] == cells > 0 and jobs.keys() == {"measure", "figure3", "total"}
+    assert planned(snakemake(checkout, "-n"))["measure"] == cells
+    for name in ("demo.yaml", "cpu.yaml"):
+        small = planned(snakemake(checkout, "-n", "--configfile", f"config/{name}"))
+        assert small and "measure" not in small
+
+
 ENDS = {"Make the tables", "Draw the figures", "Write the report", "Import the runs into MLflow"}
 
 
@@ -356,3 +369,18 @@ def test_whole_run_with_a_diverging_cell_and_a_data_set_that_cannot_be_had(tmp_p
     assert "Nothing to be done" in snakemake(checkout, *arguments)
     snakemake(checkout, *arguments, "--report", "report.zip")
     assert (checkout / "report.zip").exists()
+
+
+@pytest.mark.slow
+def test_whole_run_of_figure_3(tmp_path: Path) -> None:
+    checkout = copy(tmp_path / "benchmark")
+    wanted = {"models": ["rnn_vae", "cru"], "lengths": [8], "limit": 60}
+    file = write_yaml(tmp_path / "micro.yaml", {"budget": "smoke", "runtime": wanted})
+    snakemake(checkout, "figure3", "--configfile", str(file), "--cores", "2")
+    results = checkout / "results" / "smoke"
+    records = [json.loads(path.read_text()) for path in results.glob("runtime/*/8.json")]
+    assert {(r["model"], r["status"]) for r in records} == {("rnn_vae", "done"), ("cru", "done")}
+    # a measurement has all the cores of the run, so nothing runs beside it
+    assert {r["threads"] for r in records} == {2}
+    kinds = {path.suffix for path in (results / "figure3").iterdir()}
+    assert kinds == {".csv", ".md", ".tex", ".pdf", ".png", ".json"}
