@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import comparison, records, tables
+from harness import comparison, records, runtime, scaling, tables
 from harness.grid import ROOT, available
 from tests.test_workflow import copy, run
 
@@ -27,6 +27,13 @@ def test_readme_shows_the_reference_records(table: str) -> None:
     assert section and section in (ROOT / "README.md").read_text(encoding="utf-8"), (
         "run make tables"
     )
+
+
+def test_readme_shows_the_reference_run_times() -> None:
+    found = runtime.find(ROOT / "results" / "reference")
+    section = scaling.readme_section(scaling.documents(found)) or "No reference records yet: "
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"<!-- figure3:begin -->\n{section}" in text, "run make tables"
 
 
 @pytest.mark.slow
