@@ -5,10 +5,8 @@ reconstruction. Each model is measured in a process of its own, one after the ot
 settings of its file and no changes by data set. Nothing else should run on the machine.
 """
 
-import multiprocessing
 import time
 from collections.abc import Mapping
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
@@ -25,7 +23,15 @@ from harness.contract import Model, Task
 from harness.devices import device
 from harness.records import circumstances, write_json
 from harness.tables import label, update_sections
-from harness.timing import made_up, quartiles, set_up, timed, training_step
+from harness.timing import (
+    alone,
+    made_up,
+    measured_on,
+    quartiles,
+    set_up,
+    timed,
+    training_step,
+)
 from harness.trainer import peak_memory
 from harness.typeset import Table, duration, markdown, number
 
@@ -97,11 +103,9 @@ def models(out: Path, docs: Path | None, only: list[str] | None = None) -> list[
         if size.task in load(grid.describe("models", name)["class"]).tasks
     ]
     costs = []
-    context = multiprocessing.get_context("spawn")  # CUDA, and peak memory, want fresh processes
     with progress() as bar:
         for name, size in bar.track(jobs, description="cost of models"):
-            with ProcessPoolExecutor(1, mp_context=context) as pool:
-                costs.append(pool.submit(measure, name, size).result())
+            costs.append(alone(measure, name, size))
     write_json(out, [asdict(cost) for cost in costs])
     if docs is not None:
         update_sections(docs, {"costs": table(costs)})
@@ -185,10 +189,7 @@ def _line(cost: Cost, sampled: bool) -> list[str]:
 
 
 def _footnote(where: Mapping[str, Any]) -> str:
-    threads = where["threads"]
     return (
         "Memory is that of the whole process, of which Python and torch take some 300 MiB on a CPU."
-        f" Median (quartiles) of at most {STEPS} steps in {SECONDS:g} s. Measured on"
-        f" {where['device']}, {threads} thread{'s' if threads > 1 else ''}, torch"
-        f" {where['versions']['torch']}, {where['date'][:10]}, commit {where['commit'][:7]}."
+        f" Median (quartiles) of at most {STEPS} steps in {SECONDS:g} s. {measured_on(where)}"
     )

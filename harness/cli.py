@@ -121,6 +121,13 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--figures", type=Path)
 
     sub = add(bench)
+    sub.add_argument(
+        "of",
+        nargs="?",
+        choices=["models", "engine"],
+        default="models",
+        help="all models at two sizes (default), or LS4 at several beside its floor",
+    )
     sub.add_argument("--models", nargs="+", help="names in config/models/ (default: all)")
     sub.add_argument("--out", type=Path, required=True, help="file of the record, .json")
     sub.add_argument("--docs", type=Path, help="also rewrite the table in this file")
@@ -341,11 +348,16 @@ def track(
     return 0
 
 
-def bench(models: list[str] | None, out: Path, docs: Path | None) -> int:
+def bench(of: str, models: list[str] | None, out: Path, docs: Path | None) -> int:
     """Measure what models cost: training steps a second, memory, sampling."""
-    from harness import bench
+    from harness import bench, engine
 
-    print(bench.table(bench.models(out, docs, models)))
+    if of == "models":
+        print(bench.table(bench.models(out, docs, models)))
+    elif models:
+        raise UserError("bench engine measures LS4: expected no --models")
+    else:
+        print(engine.table(engine.run(out, docs)))
     return 0
 
 

@@ -1,9 +1,11 @@
 """What measurements of costs share: made-up data, a model that sees them, a step, a clock."""
 
+import multiprocessing
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from statistics import quantiles
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 
@@ -13,6 +15,9 @@ from harness import grid
 from harness.batches import View
 from harness.contract import Model, Task
 from harness.trainer import build, calibrate, descend
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 LATE = 10**6  # the step that is asked for: past all warming up, at full length
 
@@ -56,6 +61,13 @@ def training_step(
     return step
 
 
+def alone(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    """Call a function in a process of its own: CUDA, and peak memory, want fresh ones."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
+        return pool.submit(function, *args, **kwargs).result()
+
+
 def timed(function: Callable[[], Any], where: torch.device) -> float:
     """Return the seconds that a call takes, until the device has nothing left to do."""
     synchronise = torch.cuda.synchronize if where.type == "cuda" else lambda: None
@@ -72,3 +84,12 @@ def quartiles(values: list[float]) -> tuple[float, float] | None:
         return None
     low, _, high = quantiles(values, n=4, method="inclusive")
     return low, high
+
+
+def measured_on(where: Mapping[str, Any]) -> str:
+    """Say in a sentence on what something was measured, from its circumstances."""
+    threads = where["threads"]
+    return (
+        f"Measured on {where['device']}, {threads} thread{'s' if threads > 1 else ''}, torch"
+        f" {where['versions']['torch']}, {where['date'][:10]}, commit {where['commit'][:7]}."
+    )

@@ -197,7 +197,7 @@ class LatentSSM(Model):
         return Loss(kl + nll, {"kl": kl, "nll": nll})
 
     def optimisers(self) -> dict[str, Optimisation]:
-        optimiser = torch.optim.AdamW(parameter_groups(self, self.config.lr))
+        optimiser = torch.optim.AdamW(parameter_groups(self, self.config.lr), fused=True)
         if (steps := self.config.cosine_steps) is not None:
             cosine = LambdaLR(optimiser, lambda n: (1 + math.cos(math.pi * min(n / steps, 1))) / 2)
             return {"main": Optimisation(optimiser, cosine, interval="step")}

@@ -31,7 +31,7 @@ import functools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import torch
 from jaxtyping import Complex, Float
@@ -339,7 +339,7 @@ def _parts(u: Float[Tensor, "B L W"]) -> tuple[Tensor, ...]:
 
 def _fft_length(n: int) -> int:
     """Return a length >= n of small factors, many of them 2, for which an FFT is fast."""
-    return 16 * next_fast_len(-(-n // 16), real=True)
+    return 16 * cast(int, next_fast_len(-(-n // 16), real=True))
 
 
 def _spectra(u: Float[Tensor, "B L W"], streams: int, n: int) -> Complex[Tensor, "B I H F"]:

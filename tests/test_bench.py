@@ -1,6 +1,5 @@
 """The costs of models: what is written is what is shown. How long anything takes is not tested."""
 
-from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
@@ -9,6 +8,7 @@ from harness import bench
 from harness.bench import Cost, Size
 from harness.errors import UserError
 from harness.grid import ROOT
+from harness.timing import quartiles
 
 SMALL = (Size("generation", 2, 9, 1), Size("reconstruction", 2, 9, 2))
 
@@ -16,26 +16,10 @@ SMALL = (Size("generation", 2, 9, 1), Size("reconstruction", 2, 9, 2))
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small sizes, few steps, in this process."""
-
-    class Here:
-        def __init__(self, *_: object, **__: object):
-            pass
-
-        def __enter__(self) -> "Here":
-            return self
-
-        def __exit__(self, *_: object) -> None:
-            pass
-
-        def submit(self, function, *arguments):
-            done = Future()
-            done.set_result(function(*arguments))
-            return done
-
     monkeypatch.setattr(bench, "SIZES", SMALL)
     monkeypatch.setattr(bench, "STEPS", 2)
     monkeypatch.setattr(bench, "SAMPLES", 3)
-    monkeypatch.setattr(bench, "ProcessPoolExecutor", Here)
+    monkeypatch.setattr(bench, "alone", lambda function, *arguments: function(*arguments))
 
 
 @pytest.mark.usefixtures("small")
@@ -72,8 +56,8 @@ def test_table() -> None:
 
 
 def test_quartiles() -> None:
-    assert bench.quartiles([3.0, 1.0, 2.0, 5.0, 4.0]) == (2, 4)
-    assert bench.quartiles([1.0]) is None
+    assert quartiles([3.0, 1.0, 2.0, 5.0, 4.0]) == (2, 4)
+    assert quartiles([1.0]) is None
 
 
 def test_unknown_models_are_refused(tmp_path: Path) -> None:
