@@ -133,7 +133,7 @@ class Iteration:
 
 @dataclass(frozen=True)
 class Failure:
-    """Last message, unless all went well. ``mistake`` is one of the user."""
+    """Last message, unless all went well (then it is None). ``mistake`` is one of the user."""
 
     status: Literal["oom", "diverged", "mistake"]
     reason: str
@@ -220,11 +220,12 @@ def attempt(job: Job, limit: float, begun: list[Ready]) -> Measurement:
     theirs.close()
     own: list[Ready] = []
     iterations: list[Iteration] = []
-    failure = None
+    failure, late = None, False
     deadline = time.monotonic() + SET_UP
     try:
         while True:
             if not ours.poll(max(0.0, deadline - time.monotonic())):
+                late = True
                 break
             match ours.recv():
                 case Ready() as ready:
@@ -234,14 +235,14 @@ def attempt(job: Job, limit: float, begun: list[Ready]) -> Measurement:
                     iterations.append(iteration)
                 case Failure() as failure:
                     break
-        late = failure is None
-    except EOFError:  # it has ended
-        late = False
+                case None:
+                    break
+    except EOFError:  # it ended without a word
         process.join()
         if process.exitcode in FOR_MEMORY:
             name = signal.Signals(-process.exitcode).name
             failure = Failure("oom", f"{name}: {FOR_MEMORY[process.exitcode]}")
-        elif process.exitcode:
+        else:
             raise RuntimeError(f"{job}: exit status {process.exitcode}") from None
     finally:
         process.kill()
@@ -309,7 +310,7 @@ def split_warm_up(seconds: list[float], most: int, limit: float) -> tuple[int, l
 
 
 def _measure(job: Job, limit: float, messages: Connection) -> None:
-    """Send a `Ready`, an `Iteration` after each and, where it ends early, a `Failure`."""
+    """Send a `Ready`, an `Iteration` after each and, at the end, a `Failure` or None."""
     free = None
     try:
         with device() as where, naming_lack_of_memory():
@@ -317,6 +318,7 @@ def _measure(job: Job, limit: float, messages: Connection) -> None:
                 free = limit_memory()
             for message in iterate(job, limit, where):
                 messages.send(message)
+        messages.send(None)
     except OutOfMemory as error:
         of = "" if free is None else f" ({free / 2**30:.1f} GiB were free)"
         messages.send(Failure("oom", f"{error}{of}"))

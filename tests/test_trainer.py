@@ -194,6 +194,15 @@ def test_failures_are_results(dataset, tmp_path: Path, how: str, status: str, re
     assert json.loads((tmp_path / "train.json").read_text())["status"] == status
 
 
+@pytest.mark.parametrize(
+    "message",
+    ["std::bad_alloc", "MKL FFT error: Intel oneMKL DFTI ERROR: Inconsistent configuration"],
+)
+def test_libraries_that_lack_memory_say_it_in_other_words(message: str) -> None:
+    with pytest.raises(trainer.OutOfMemory), trainer.naming_lack_of_memory():
+        raise RuntimeError(message)
+
+
 def test_a_bug_is_an_error(dataset: Dataset, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(trainer, "spec_code_hash", lambda spec: "test")
     spec = spec_of() | {"class": f"{__name__}:Breaking", "config": {"how": "bug"}}
