@@ -20,6 +20,7 @@ network with a time embedding then tells its blocks; or nothing.
 
 import functools
 from collections.abc import Callable, Sequence
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -28,7 +29,18 @@ from torch.nn import functional as F
 
 from ls4.ssm import Layer, S4Layer, Step
 
-MakeLayer = Callable[[int], Layer]  # from the width
+
+@runtime_checkable
+class Steppable(Protocol):
+    """What a residual block goes around: a causal map of sequences with a recurrent mode."""
+
+    def __call__(self, v: Tensor, time: Tensor | None = None) -> Tensor: ...
+
+    def stepper(self, batch: int) -> Step: ...
+
+
+MakeLayer = Callable[[int], Steppable]  # from the width
+MakeNorm = Callable[[int], nn.Module]
 
 
 class FeedForward(nn.Sequential):
@@ -62,11 +74,11 @@ class TimeEmbedding(nn.Sequential):
 
 
 class Residual(nn.Module):
-    """v + f(LayerNorm(v)), plus a linear map of the time embedding where there is one."""
+    """v + f(norm(v)), plus a linear map of the time embedding where there is one."""
 
-    def __init__(self, width: int, f: Layer | FeedForward, d_temb: int):
+    def __init__(self, width: int, f: Steppable, d_temb: int, norm: MakeNorm):
         super().__init__()
-        self.norm = nn.LayerNorm(width)
+        self.norm = norm(width)
         self.f = f
         self.shift = nn.Linear(d_temb, width) if d_temb else None
 
@@ -84,11 +96,11 @@ class Residual(nn.Module):
 class Pairs(nn.ModuleList):
     """`n` pairs of a state space block and a feed-forward block."""
 
-    def __init__(self, width: int, n: int, layer: MakeLayer, d_temb: int):
+    def __init__(self, width: int, n: int, layer: MakeLayer, d_temb: int, norm: MakeNorm):
         super().__init__()
         for _ in range(n):
-            self.append(Residual(width, layer(width), d_temb))
-            self.append(Residual(width, FeedForward(width), d_temb))
+            self.append(Residual(width, layer(width), d_temb, norm))
+            self.append(Residual(width, FeedForward(width), d_temb, norm))
 
     def forward(self, v: Float[Tensor, "B L H"], time: Tensor | None) -> Float[Tensor, "B L H"]:
         for block in self:
@@ -121,17 +133,25 @@ class Level(nn.Module):
         Makes a state space layer of a width.
     d_temb : int
         Width of the time embedding, 0 for none. The coarser resolutions are told nothing of time.
+    norm : function
+        Makes a residual block's normalisation of a width.
     """
 
     def __init__(
-        self, width: int, n_pairs: int, pool: Sequence[int], layer: MakeLayer, d_temb: int
+        self,
+        width: int,
+        n_pairs: int,
+        pool: Sequence[int],
+        layer: MakeLayer,
+        d_temb: int,
+        norm: MakeNorm = nn.LayerNorm,
     ):
         super().__init__()
-        self.pairs = Pairs(width, n_pairs, layer, d_temb)
+        self.pairs = Pairs(width, n_pairs, layer, d_temb, norm)
         self.p = pool[0] if pool else 0
         if self.p:
             self.down = nn.Linear(width * self.p, 2 * width)
-            self.coarse = Level(2 * width, n_pairs, pool[1:], layer, 0)
+            self.coarse = Level(2 * width, n_pairs, pool[1:], layer, 0, norm)
             self.up = nn.Linear(2 * width, width * self.p)
 
     def forward(self, v: Float[Tensor, "B L H"], time: Tensor | None) -> Float[Tensor, "B L H"]:
@@ -200,7 +220,7 @@ class Network(nn.Module):
         super().__init__()
         if d_temb and pool:
             raise ValueError(f"a time embedding: expected no pooling, found pool {list(pool)}")
-        self.layer: MakeLayer = functools.partial(layer, **options)
+        self.layer = functools.partial(layer, **options)
         self.lift = nn.Linear(d_in, width)
         self.level = Level(width, n_pairs, pool, self.layer, d_temb)
         self.norm = nn.LayerNorm(width)

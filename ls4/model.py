@@ -41,7 +41,7 @@ includes everything, log sigma is clamped.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -110,19 +110,29 @@ class LatentSSM(Model):
         See `Model`.
     d_x, d_z : int
         Channels of what `see` makes of x, and of what `tell` makes of z.
+    decoder : function
+        Makes the decoder, with the arguments of `Network`.
     network
         Arguments of `Network` beside its sizes.
     """
 
     tasks: ClassVar[frozenset[Task]] = frozenset(TASKS)
 
-    def __init__(self, config: LatentConfig, shape: Shape, d_x: int, d_z: int, **network: Any):
+    def __init__(
+        self,
+        config: LatentConfig,
+        shape: Shape,
+        d_x: int,
+        d_z: int,
+        decoder: Callable[..., nn.Module] = Network,
+        **network: Any,
+    ):
         super().__init__(config, shape)
         D, Z = shape.channels, config.latent
         network |= {"width": config.width, "state": config.state, "n_pairs": config.n_pairs}
         self.posterior = GaussianNetwork(d_x, Z, log_std_range=config.log_std_range, **network)
         self.prior = GaussianNetwork(d_z, Z, log_std_range=config.log_std_range, **network)
-        self.decoder = Network(d_z, D, **network)
+        self.decoder = decoder(d_z, D, **network)
         self.z_start = nn.Parameter(torch.zeros(Z))
 
     # -- what the networks see -------------------------------------------------------------------
@@ -147,13 +157,26 @@ class LatentSSM(Model):
 
     def prior_of(self, z: Float[Tensor, "B L Z"], time: Tensor) -> tuple[Tensor, Tensor]:
         """Return mean and log deviation of p(z_n | z_<n) along a given path."""
-        start = self.z_start.expand(z.shape[0], 1, -1)
-        return self.prior(self.tell(torch.cat([start, z[:, :-1]], 1), time), time)
+        return self.prior(self.tell(delay(z, self.z_start), time), time)
 
-    def decode(self, z: Float[Tensor, "B L Z"], time: Tensor) -> Float[Tensor, "B L D"]:
-        """Return the mean of p(x | z)."""
-        x = self.decoder(self.tell(z, time), time)
+    def decode(
+        self, z: Float[Tensor, "B L Z"], time: Tensor, shown: Tensor | None = None
+    ) -> Float[Tensor, "B L D"]:
+        """Return the mean of p(x | z).
+
+        `shown`, what `see` makes of the visible values, is for a decoder that looks at past x.
+        """
+        return self.activate(self.decoder(self.tell(z, time), time))
+
+    def activate(self, x: Float[Tensor, "*B D"]) -> Float[Tensor, "*B D"]:
+        """Apply the output activation."""
         return torch.sigmoid(x) if self.config.output == "sigmoid" else x
+
+    def emit(
+        self, z: Float[Tensor, "B L Z"], time: Tensor, generator: torch.Generator
+    ) -> Float[Tensor, "B L D"]:
+        """Return the samples that paths from the prior lead to: here, their means."""
+        return self.decode(z, time)
 
     def roll_out(
         self,
@@ -168,7 +191,7 @@ class LatentSSM(Model):
         rows = replace.any(0).nonzero()
         for n in range(int(rows.max()) + 1 if len(rows) else 0):
             m, log_std = advance(self.tell(before, time[:, n]), time[:, n])
-            drawn = m + log_std.exp() * _noise(m, generator)
+            drawn = normal(m, log_std.exp(), generator)
             before = torch.where(replace[:, n, None], drawn, z[:, n])
             z[:, n] = before
 
@@ -177,10 +200,11 @@ class LatentSSM(Model):
         time = self.clock(batch.t)
         seen = torch.maximum(batch.mask, batch.target * batch.beyond.unsqueeze(-1))
         m_q, l_q = self.encode(batch.x, seen, time)
-        z = m_q + l_q.exp() * _noise(m_q, generator)
+        z = normal(m_q, l_q.exp(), generator)
         kl = kl_divergence(m_q, l_q, *self.prior_of(z, time)) * _asked(batch).unsqueeze(-1)
         sigma = self.config.sigma
-        error = (batch.x - self.decode(z, time)) / sigma
+        shown = self.see(batch.x, batch.mask, time)
+        error = (batch.x - self.decode(z, time, shown)) / sigma
         nll = (0.5 * error**2 + math.log(sigma) + 0.5 * math.log(2 * math.pi)) * batch.target
         return kl, nll
 
@@ -211,26 +235,26 @@ class LatentSSM(Model):
     def sample(
         self, n: int, t: Float[Tensor, "L"], generator: torch.Generator
     ) -> Float[Tensor, "n L D"]:
-        """Roll the prior forward step by step, then decode the whole path at once."""
+        """Roll the prior forward step by step, then decode the path."""
         time = self.clock(t.expand(n, -1))
         z = t.new_zeros(n, len(t), self.config.latent)
         self.roll_out(z, torch.ones_like(time, dtype=torch.bool), time, generator)
-        return self.decode(z, time)
+        return self.emit(z, time, generator)
 
     @torch.no_grad()
     def predict(self, batch: Batch, n_samples: int, generator: torch.Generator) -> Prediction:
         """Draw paths from the posterior and, from a record's last shown row on, from the prior."""
         time = self.clock(batch.t)
         m, log_std = self.encode(batch.x, batch.mask, time)
+        shown = self.see(batch.x, batch.mask, time)
         forecast, means = _forecast(batch), []
         at_once = max(1, ROWS_AT_ONCE // time.numel())
         for first in range(0, n_samples, at_once):
             s = min(at_once, n_samples - first)  # draws, which join the records' axis
-            noise = _noise(m.expand(s, *m.shape), generator)
-            z = (m + log_std.exp() * noise).flatten(0, 1)
+            z = normal(m.expand(s, *m.shape), log_std.exp(), generator).flatten(0, 1)
             time_s = time.repeat(s, 1)
             self.roll_out(z, forecast.repeat(s, 1), time_s, generator)
-            means.append(self.decode(z, time_s).unflatten(0, (s, -1)))
+            means.append(self.decode(z, time_s, shown.repeat(s, 1, 1)).unflatten(0, (s, -1)))
         return Prediction(torch.cat(means), m.new_tensor(self.config.sigma))
 
     def neg_elbo(self, batch: Batch, generator: torch.Generator) -> NegElbo:
@@ -251,11 +275,7 @@ class LS4(LatentSSM):
     Config: ClassVar = LS4Config
 
     def __init__(self, config: LS4Config, shape: Shape):
-        if shape.length % math.prod(config.pool):
-            raise ValueError(
-                f"ls4 with pool {list(config.pool)}: expected a length divisible by"
-                f" {math.prod(config.pool)}, found {shape.length}"
-            )
+        check_pooling(config.pool, shape)
         options = {"pool": tuple(config.pool), "d_temb": config.d_temb} | {
             name: getattr(config, name) for name in ("kernel", "init", "discretisation")
         }
@@ -275,6 +295,25 @@ class LS4(LatentSSM):
         kl = kl.mean(-1).sum(1) / _asked(batch).sum(1).clamp(min=1)
         nll = (nll.sum(1) / batch.target.sum(1).clamp(min=1)).sum(-1)
         return kl.mean(), nll.mean()
+
+
+def check_pooling(pool: Sequence[int], shape: Shape) -> None:
+    """Raise a ValueError if the pooling factors do not divide the length of the data."""
+    if shape.length % math.prod(pool):
+        raise ValueError(
+            f"ls4 with pool {list(pool)}: expected a length divisible by {math.prod(pool)},"
+            f" found {shape.length}"
+        )
+
+
+def delay(v: Float[Tensor, "B L C"], start: Float[Tensor, "C"]) -> Float[Tensor, "B L C"]:
+    """Shift sequences by one row, behind a first row `start`."""
+    return torch.cat([start.expand(len(v), 1, -1), v[:, :-1]], 1)
+
+
+def normal(mean: Tensor, std: Tensor | float, generator: torch.Generator) -> Tensor:
+    """Draw from N(mean, std^2)."""
+    return mean + std * _noise(mean, generator)
 
 
 def _noise(like: Tensor, generator: torch.Generator) -> Tensor:

@@ -190,12 +190,12 @@ def discretise_bilinear(
     return Discrete(a=2 * e - 1, b=b, C=C, f=2 * f, r=r)
 
 
-def _real(z: Complex[Tensor, "... M"]) -> Float[Tensor, "... N"]:
+def real(z: Complex[Tensor, "... M"]) -> Float[Tensor, "... N"]:
     """View complex coordinates as real ones: Re and Im of each mode in turn."""
     return torch.view_as_real(z.resolve_conj()).flatten(-2)
 
 
-def _complex(x: Float[Tensor, "... N"]) -> Complex[Tensor, "... M"]:
+def as_complex(x: Float[Tensor, "... N"]) -> Complex[Tensor, "... M"]:
     return torch.view_as_complex(x.unflatten(-1, (-1, 2)))
 
 
@@ -214,14 +214,14 @@ class Power(NamedTuple):
         diagonal = h * self.d.unsqueeze(-2)
         if self.F is None or self.R is None:
             return diagonal
-        return diagonal - _complex((_real(h) @ _real(self.R).mT) @ _real(self.F))
+        return diagonal - as_complex((real(h) @ real(self.R).mT) @ real(self.F))
 
     def postpone(self, c: Complex[Tensor, "H i M"]) -> Complex[Tensor, "H i M"]:
         """Read-out of h that is the given one of Abar^k h."""
         diagonal = c * self.d.conj().unsqueeze(-2)
         if self.F is None or self.R is None:
             return diagonal
-        return diagonal - _complex((_real(c) @ _real(self.F).mT) @ _real(self.R))
+        return diagonal - as_complex((real(c) @ real(self.F).mT) @ real(self.R))
 
     def square(self) -> "Power | DensePower":
         """Abar^2k, of twice the rank; dense, once that is cheaper."""
@@ -236,11 +236,11 @@ class Power(NamedTuple):
     def _matrix(self) -> Float[Tensor, "H N N"]:
         """The matrix in real coordinates: rotations of 2 x 2 on the diagonal, and the rest."""
         assert self.F is not None and self.R is not None
-        rotation = torch.stack([_real(self.d), _real(1j * self.d)], -1)  # (H, N, 2)
+        rotation = torch.stack([real(self.d), real(1j * self.d)], -1)  # (H, N, 2)
         blocks = torch.eye(self.d.shape[-1]).to(rotation)[:, None, :, None]  # (M, 1, M, 1)
         diagonal = rotation.unflatten(1, (-1, 2)).unsqueeze(-2) * blocks  # (H, M, 2, M, 2)
         diagonal = diagonal.flatten(3).flatten(1, 2)
-        return torch.baddbmm(diagonal, _real(self.F).mT, _real(self.R), alpha=-1)
+        return torch.baddbmm(diagonal, real(self.F).mT, real(self.R), alpha=-1)
 
 
 class DensePower(NamedTuple):
@@ -249,10 +249,10 @@ class DensePower(NamedTuple):
     matrix: Float[Tensor, "H N N"]
 
     def advance(self, h: Complex[Tensor, "H j M"]) -> Complex[Tensor, "H j M"]:
-        return _complex(_real(h) @ self.matrix.mT)
+        return as_complex(real(h) @ self.matrix.mT)
 
     def postpone(self, c: Complex[Tensor, "H i M"]) -> Complex[Tensor, "H i M"]:
-        return _complex(_real(c) @ self.matrix)
+        return as_complex(real(c) @ self.matrix)
 
     def square(self) -> "DensePower":
         return DensePower(self.matrix @ self.matrix)
@@ -277,7 +277,7 @@ def kernel(system: Discrete, L: int) -> Float[Tensor, "H L"]:
         columns = torch.cat([columns, power.advance(columns[:, :missing])], -2)
         if n_columns > columns.shape[-2]:
             power = power.square()
-    return (_real(columns) @ _real(rows).mT).flatten(1)[:, :L]  # (H, j, i) -> (H, L)
+    return (real(columns) @ real(rows).mT).flatten(1)[:, :L]  # (H, j, i) -> (H, L)
 
 
 def with_skip(K: Float[Tensor, "*S L"], D: Float[Tensor, "*S"]) -> Float[Tensor, "*S L"]:
@@ -490,9 +490,9 @@ class SSM(Dynamics):
         write, read = [system.b], [2 * system.C.conj()]
         if system.f is not None and system.r is not None:
             write, read = [*write, -system.f], [*read, system.r.conj()]
-        writes, reads = _real(torch.stack(write, 1)), _real(torch.stack(read, 1))  # (H, 1 or 2, N)
+        writes, reads = real(torch.stack(write, 1)), real(torch.stack(read, 1))  # (H, 1 or 2, N)
         h = a.new_zeros(a.shape[0], batch, a.shape[2])
-        h_real = _real(h)  # the same memory
+        h_real = real(h)  # the same memory
         signals = h_real.new_zeros(a.shape[0], len(write), batch)  # (u, s), then (y, s)
 
         def step(u: Tensor, time: Tensor | None = None) -> Tensor:

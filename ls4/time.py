@@ -24,7 +24,7 @@ clipped, since rare values far off would dominate them.
 """
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -37,24 +37,34 @@ from ls4.scan import ScanLayer
 
 
 @dataclass(frozen=True)
-class LS4TimeConfig(LatentConfig):
+class TimedConfig(LatentConfig):
+    """What a model that is told the gaps has beside."""
+
+    time_scale: float | None = None  # typical rows in a time range of 1; by default the longest L
+
+
+@dataclass(frozen=True)
+class LS4TimeConfig(TimedConfig):
     """Hyper-parameters; those of LS4 where both have them."""
 
     state: int = 128  # N of each layer as a whole
-    time_scale: float | None = None  # typical rows in a time range of 1; by default the longest L
     kl_steps: int = 1000  # optimiser steps over which the KL's weight rises to 1
     clip_norm: float = 1.0  # of the gradient
 
 
-class LS4Time(LatentSSM):
-    """Latent state space model on each record's own times; see the module's docstring."""
+class TimedSSM(LatentSSM):
+    """A latent state space model whose networks are told what is there, and the gaps.
 
-    Config: ClassVar = LS4TimeConfig
+    Parameters
+    ----------
+    config, shape
+        See `Model`.
+    parts
+        See `LatentSSM`.
+    """
 
-    def __init__(self, config: LS4TimeConfig, shape: Shape):
-        super().__init__(
-            config, shape, 2 * shape.channels + 1, config.latent + 1, layer=ScanLayer, pool=()
-        )
+    def __init__(self, config: TimedConfig, shape: Shape, **parts: Any):
+        super().__init__(config, shape, 2 * shape.channels + 1, config.latent + 1, **parts)
         self.time_scale = config.time_scale or max(shape.length - 1, 1)
 
     def clock(self, t: Float[Tensor, "B L"]) -> Float[Tensor, "B L"]:
@@ -66,6 +76,15 @@ class LS4Time(LatentSSM):
 
     def tell(self, z: Tensor, time: Tensor) -> Tensor:
         return torch.cat([z, time.log1p().unsqueeze(-1)], -1)
+
+
+class LS4Time(TimedSSM):
+    """Latent state space model on each record's own times; see the module's docstring."""
+
+    Config: ClassVar = LS4TimeConfig
+
+    def __init__(self, config: LS4TimeConfig, shape: Shape):
+        super().__init__(config, shape, layer=ScanLayer, pool=())
 
     def _weigh(self, kl: Tensor, nll: Tensor, batch: Batch, step: int) -> tuple[Tensor, Tensor]:
         kl, nll = super()._weigh(kl, nll, batch, step)
