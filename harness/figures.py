@@ -37,6 +37,7 @@ STYLE = Path(__file__).with_suffix(".mplstyle")
 FRONT = "flame"  # the data set of the paper's figure 1
 PALETTE = {
     "ls4": "#0072B2",
+    "ls4_paper": "#661100",
     "ls4_time": "#56B4E9",
     "ls4_union": "#332288",
     "latent_ode": "#D55E00",
@@ -52,7 +53,7 @@ PALETTE = {
     "timegan": "#117733",
     "sde_gan": "#CC6677",
 }
-SPARE = ("#661100", "#6699CC", "#AA4466", "#4477AA", "#228833")  # for other models, by name
+SPARE = ("#6699CC", "#AA4466", "#4477AA", "#228833")  # for other models, by name
 DATA, CONTROL = "black", "#777777"
 EXAMPLES = summary.EXAMPLES
 BINS = 50

@@ -24,6 +24,7 @@ from harness.typeset import Table, duration, latex, latex_note, markdown, markdo
 
 LABELS = {  # what no rule derives from the configuration's names
     "ls4": "LS4",
+    "ls4_paper": "LS4, paper",
     "ls4_time": "LS4 + time",
     "ls4_s4d_legs": "LS4, S4D-LegS",
     "ls4_s4d_lin": "LS4, S4D-Lin",

@@ -22,8 +22,10 @@ sigma    scalar      standard deviation of the observation noise
 
 Prior and posterior are those of `ls4.model`; the decoder is a stack of the same form made of
 two-stream layers (`ls4.joint`): the feed-forward maps, and pooling, act on both streams side by
-side, each stream has its own LayerNorm. The loss is the negative evidence bound itself. A sample
-contains the observation noise: x_n ~ N(mu_n, sigma^2) is drawn, returned and fed back.
+side, each stream has its own LayerNorm. A sample contains the observation noise: x_n is drawn from
+N(mu_n, sigma^2), returned and fed back. The loss is the negative evidence bound, into which the KL
+is let in over the first `kl_steps` steps: a decoder that sees past x gives up the latent path even
+more readily than one that does not, and what it cannot tell from the past is then in no sample.
 
 The decoder's m is what the batch shows, in training as in prediction. So
 
@@ -62,7 +64,7 @@ from ls4.time import TimedConfig, TimedSSM
 
 @dataclass(frozen=True)
 class LS4PaperConfig(TimedConfig):
-    """Hyper-parameters; the defaults are those of LS4."""
+    """Hyper-parameters; those of LS4 where both have them."""
 
     pool: Sequence[int] = (1,)
 

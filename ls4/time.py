@@ -41,6 +41,7 @@ class TimedConfig(LatentConfig):
     """What a model that is told the gaps has beside."""
 
     time_scale: float | None = None  # typical rows in a time range of 1; by default the longest L
+    kl_steps: int = 1000  # optimiser steps over which the KL's weight rises to 1
 
 
 @dataclass(frozen=True)
@@ -48,12 +49,11 @@ class LS4TimeConfig(TimedConfig):
     """Hyper-parameters; those of LS4 where both have them."""
 
     state: int = 128  # N of each layer as a whole
-    kl_steps: int = 1000  # optimiser steps over which the KL's weight rises to 1
     clip_norm: float = 1.0  # of the gradient
 
 
 class TimedSSM(LatentSSM):
-    """A latent state space model whose networks are told what is there, and the gaps.
+    """A latent state space model told what is there and the gaps; its KL is let in by and by.
 
     Parameters
     ----------
@@ -77,6 +77,10 @@ class TimedSSM(LatentSSM):
     def tell(self, z: Tensor, time: Tensor) -> Tensor:
         return torch.cat([z, time.log1p().unsqueeze(-1)], -1)
 
+    def _weigh(self, kl: Tensor, nll: Tensor, batch: Batch, step: int) -> tuple[Tensor, Tensor]:
+        kl, nll = super()._weigh(kl, nll, batch, step)
+        return kl * min((step + 1) / self.config.kl_steps, 1), nll
+
 
 class LS4Time(TimedSSM):
     """Latent state space model on each record's own times; see the module's docstring."""
@@ -85,10 +89,6 @@ class LS4Time(TimedSSM):
 
     def __init__(self, config: LS4TimeConfig, shape: Shape):
         super().__init__(config, shape, layer=ScanLayer, pool=())
-
-    def _weigh(self, kl: Tensor, nll: Tensor, batch: Batch, step: int) -> tuple[Tensor, Tensor]:
-        kl, nll = super()._weigh(kl, nll, batch, step)
-        return kl * min((step + 1) / self.config.kl_steps, 1), nll
 
     def optimisers(self) -> dict[str, Optimisation]:
         main = super().optimisers()["main"]

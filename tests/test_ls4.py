@@ -313,7 +313,7 @@ def test_predictions_are_drawn_in_parts_of_bounded_size(monkeypatch, no_noise) -
     batch = extrapolation([10, 7], [4, 4])
     whole = model.predict(batch, 5, seeded())
     widths, decode = [], model.decode
-    monkeypatch.setattr(model, "decode", lambda z, t: (widths.append(len(z)), decode(z, t))[1])
+    monkeypatch.setattr(model, "decode", lambda z, *of: (widths.append(len(z)), decode(z, *of))[1])
     monkeypatch.setattr("ls4.model.ROWS_AT_ONCE", 45)
     parts = model.predict(batch, 5, seeded())
     assert widths == [4, 4, 2]  # two draws of two records of ten rows
