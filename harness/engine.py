@@ -22,6 +22,7 @@ from typing import Any
 
 import torch
 from pydantic import TypeAdapter
+from torch.nn import LayerNorm
 from torch.utils.flop_counter import FlopCounterMode
 
 from harness.devices import device
@@ -182,11 +183,8 @@ def systems(model: torch.nn.Module) -> list[SSM]:
 
 def block_widths(model: torch.nn.Module) -> list[int]:
     """Width of every residual block; with the pooling of FRED-MD, by 1, all are of full length."""
-    return [
-        module.norm.normalized_shape[0]
-        for module in model.modules()
-        if isinstance(module, Residual)
-    ]
+    norms = [module.norm for module in model.modules() if isinstance(module, Residual)]
+    return [norm.normalized_shape[0] for norm in norms if isinstance(norm, LayerNorm)]
 
 
 # -- the table ------------------------------------------------------------------------------------
