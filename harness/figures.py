@@ -433,20 +433,25 @@ def mean_trajectories(
         "data" and models -> mean, lower and upper end at each step. Step 0 is left out: the axis is
         logarithmic, since the transition lies in the first tenth of the grid.
     """
-    figure = Figure(figsize=(2.0 * len(bands) + 0.6, 2.4))
-    axes = figure.subplots(1, len(bands), sharex=True, sharey=True, squeeze=False)[0]
+    columns = min(len(bands), PER_LINE)
+    rows = -(-len(bands) // columns)
+    figure = Figure(figsize=(2.0 * columns + 0.6, 1.9 * rows + 0.5))
+    axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    for ax in axes.flat[len(bands) :]:
+        ax.remove()
     real = bands["data"]
-    for ax, (name, (mean, low, high)) in zip(axes, bands.items(), strict=True):
+    for ax, (name, (mean, low, high)) in zip(axes.flat, bands.items(), strict=False):
         colour = palette.get(name, DATA)
         t = np.arange(1, len(mean))
         ax.fill_between(t, low[1:], high[1:], color=colour, alpha=0.25, linewidth=0)
         ax.plot(t, mean[1:], color=colour)
         if name != "data":
             ax.plot(t, real[0, 1:], color=DATA, linestyle="--", linewidth=0.8)
-        ax.set(title=label(name), xlabel="time step", xscale="log")
+        ax.set(title=label(name), xscale="log")
         log_ticks(ax.xaxis)
-    axes[0].set_ylim(*_limits(np.stack(list(bands.values())), real))
-    axes[0].set_ylabel("flame radius x")
+    axes[0, 0].set_ylim(*_limits(np.stack(list(bands.values())), real))
+    figure.supxlabel("time step")
+    figure.supylabel("flame radius x")
     figure.suptitle(title)
     return figure
 
