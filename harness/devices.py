@@ -14,7 +14,8 @@ from pathlib import Path
 import torch
 from filelock import FileLock, Timeout
 
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of mallopt, in the C library's malloc.h
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # of mallopt, in the C library's malloc.h
+HEAP_STEP = 2**28  # bytes of addresses by which the heap grows
 
 
 @contextlib.contextmanager
@@ -54,3 +55,4 @@ def keep_freed_memory() -> None:
         if mallopt is not None:
             mallopt(M_MMAP_MAX, 0)
             mallopt(M_TRIM_THRESHOLD, -1)
+            mallopt(M_TOP_PAD, HEAP_STEP)
