@@ -289,6 +289,9 @@ def with_skip(K: Float[Tensor, "*S L"], D: Float[Tensor, "*S"]) -> Float[Tensor,
 # Convolution
 
 
+CACHED = 2**18  # input values that are convolved at once on a CPU, if more than a record has
+
+
 class _CausalConvolution(torch.autograd.Function):
     """Convolution by FFT, with a backward by FFT.
 
@@ -303,12 +306,14 @@ class _CausalConvolution(torch.autograd.Function):
         Kf = torch.fft.rfft(K, n)
         outputs, inputs, H, _ = K.shape
         y, spectra = u.new_empty(*u.shape[:2], outputs * H), []
-        for u_part, y_part in zip(_parts(u), _parts(y), strict=True):
+        at_once = max(1, CACHED // (L * inputs * H)) if u.device.type == "cpu" else len(u)
+        for u_part, y_part in zip(u.split(at_once), y.split(at_once), strict=True):
             U = _spectra(u_part, inputs, n)
             _write(y_part, _contract(U, Kf, n))
-            spectra.append(U)
+            if any(ctx.needs_input_grad):
+                spectra.append(U)
         ctx.save_for_backward(Kf, *spectra)
-        ctx.n = n
+        ctx.n, ctx.at_once = n, at_once
         return y
 
     @staticmethod
@@ -319,22 +324,14 @@ class _CausalConvolution(torch.autograd.Function):
         adjoint = Kf.transpose(0, 1).conj().resolve_conj()
         correlation = torch.zeros_like(Kf)
         grad_u = g.new_empty(*g.shape[:2], inputs * H)
-        for U, g_part, grad_part in zip(spectra, _parts(g), _parts(grad_u), strict=True):
+        parts = zip(spectra, g.split(ctx.at_once), grad_u.split(ctx.at_once), strict=True)
+        for U, g_part, grad_part in parts:
             G = _spectra(g_part, outputs, ctx.n)
             _write(grad_part, _contract(G, adjoint, ctx.n))
             G.conj_physical_()  # instead of U, of which that would be a copy
             for o in range(outputs):
                 correlation[o] += (G[:, o, None] * U).sum(0)
         return grad_u, torch.fft.irfft(correlation.conj(), ctx.n)[..., : g.shape[1]]
-
-
-CACHED = 2**18  # elements of a part
-
-
-def _parts(u: Float[Tensor, "B L W"]) -> tuple[Tensor, ...]:
-    """Split a batch, on a CPU, into parts of `CACHED` elements or one record."""
-    at_once = max(1, CACHED // u[0].numel()) if u.device.type == "cpu" else len(u)
-    return u.split(at_once)
 
 
 def _fft_length(n: int) -> int:

@@ -199,10 +199,9 @@ def test_zero_order_hold_is_exact_for_piecewise_constant_input() -> None:
     assert np.allclose(kernel(system, 25)[0].numpy(), expected, atol=1e-12)
 
 
-@pytest.fixture(params=["whole batch", "record by record"])
+@pytest.fixture(params=[2**18, 2 * 17 * 8, 1], ids=["whole batch", "in parts", "record by record"])
 def parts(request, monkeypatch) -> None:
-    if request.param == "record by record":
-        monkeypatch.setattr("ls4.ssm.CACHED", 1)
+    monkeypatch.setattr("ls4.ssm.CACHED", request.param)
 
 
 @pytest.mark.usefixtures("double", "parts")
