@@ -363,13 +363,13 @@ def bench(of: str, models: list[str] | None, out: Path, docs: Path | None) -> in
 
 def runtime(model: str, length: int, out: Path, limit: float | None) -> int:
     """Measure training, reconstruction and generation of a model at a length."""
-    from harness import runtime
+    from harness import records, runtime
     from harness.scaling import outcome
 
     if length < 1 or (limit is not None and limit <= 0):
         raise UserError("expected a length of at least 1 and a limit above 0 seconds")
     record = runtime.measure(model, length, runtime.LIMIT if limit is None else limit)
-    runtime.write(record, out)
+    records.write(record, out)
     for measurement in record.measurements:
         print(f"{measurement.name}: {outcome(measurement)}" + _because(measurement.reason))
     return 0

@@ -11,7 +11,7 @@ import subprocess
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -141,25 +141,33 @@ def _finite(content: Any) -> Any:
     return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
-def write(record: Record, path: Path) -> None:
+def write(record: BaseModel, path: Path) -> None:
     """Write a record whole or not at all."""
     write_json(path, record.model_dump())
 
 
-def read(path: Path) -> Record:
-    """Read and check a record.
+M = TypeVar("M", bound=BaseModel)
+
+
+def read_as(kind: type[M], path: Path, name: str) -> M:
+    """Read and check a file; `name` says in messages what it should be.
 
     Raises
     ------
     UserError
-        If the file is no record.
+        If the file is no such thing.
     """
     try:
-        return Record.model_validate_json(path.read_text(encoding="utf-8"))
+        return kind.model_validate_json(path.read_text(encoding="utf-8"))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise UserError(f"{path}: not a record: {where}: {first['msg']}") from None
+        raise UserError(f"{path}: not {name}: {where}: {first['msg']}") from None
+
+
+def read(path: Path) -> Record:
+    """Read and check a record; see `read_as`."""
+    return read_as(Record, path, "a record")
 
 
 def find(folder: Path) -> list[Record]:

@@ -27,7 +27,7 @@ from statistics import median
 from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from harness import grid
 from harness.batches import View
@@ -36,7 +36,7 @@ from harness.contract import Diverged, Task
 from harness.devices import device
 from harness.errors import UserError
 from harness.grid import code_hash, digest
-from harness.records import Status, circumstances, write_json
+from harness.records import Status, circumstances, read_as
 from harness.timing import made_up, quartiles, set_up, timed, training_step
 from harness.trainer import OutOfMemory, naming_lack_of_memory, peak_memory
 
@@ -396,25 +396,9 @@ def _bytes(file: str, key: str) -> int | None:
 # -- records -------------------------------------------------------------------------------------
 
 
-def write(record: RunTime, path: Path) -> None:
-    """Write a record whole or not at all."""
-    write_json(path, record.model_dump())
-
-
 def read(path: Path) -> RunTime:
-    """Read and check a record.
-
-    Raises
-    ------
-    UserError
-        If the file is no such record.
-    """
-    try:
-        return RunTime.model_validate_json(path.read_text(encoding="utf-8"))
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise UserError(f"{path}: not a record of run times: {where}: {first['msg']}") from None
+    """Read and check a record; see `records.read_as`."""
+    return read_as(RunTime, path, "a record of run times")
 
 
 def find(folder: Path) -> list[RunTime]:

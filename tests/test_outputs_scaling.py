@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from harness import figures, report, runtime, scaling, scaling_figure, tables
+from harness.records import write
 from harness.errors import UserError
 from harness.scaling import Fit, Range
 from harness.typeset import latex
@@ -111,7 +112,7 @@ def test_machines_are_not_mixed_and_cells_not_doubled() -> None:
 
 def test_files_and_what_includes_them(tmp_path: Path) -> None:
     for record in outputs.run_times():
-        runtime.write(record, tmp_path / "runtime" / record.model / f"{record.length}.json")
+        write(record, tmp_path / "runtime" / record.model / f"{record.length}.json")
     found = runtime.find(tmp_path)
     assert sorted(map(repr, found)) == sorted(map(repr, outputs.run_times()))
     documents = scaling.documents(found)

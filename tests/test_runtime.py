@@ -10,7 +10,7 @@ from unittest.mock import create_autospec
 import pytest
 import torch
 
-from harness import grid, runtime
+from harness import grid, records, runtime
 from harness.config import load
 from harness.errors import UserError
 from harness.grid import ROOT
@@ -170,7 +170,7 @@ def test_a_cell_through_the_command_line(tmp_path: Path, monkeypatch) -> None:
         assert found.reason is None
         assert found.base_memory_bytes and found.peak_memory_bytes
         assert found.peak_memory_bytes >= found.base_memory_bytes
-    runtime.write(record, tmp_path / "copy.json")
+    records.write(record, tmp_path / "copy.json")
     assert (tmp_path / "copy.json").read_text() == path.read_text()
 
 
