@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from harness import figures, report, runtime, scaling, scaling_figure, tables
-from harness.records import write
 from harness.errors import UserError
+from harness.records import write
 from harness.scaling import Fit, Range
 from harness.typeset import latex
 from tests import outputs
