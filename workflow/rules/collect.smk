@@ -5,7 +5,7 @@
 rule tables:
     input:
         records=of_cells("record.json"),
-        runtimes=run_times(),
+        runtimes=run_times_of_all(),
         published="harness/published.yaml",
         code=code("harness.tables", "harness.scaling"),
     output:
@@ -92,7 +92,7 @@ rule figures:
         records=of_cells("record.json"),
         summaries=of_cells("summary.npz"),
         histories=of_cells("history.jsonl", controls=False),
-        runtimes=run_times(),
+        runtimes=run_times_of_all(),
         data=prepared(),
         published="harness/published.yaml",
         style="harness/figures.mplstyle",
@@ -124,7 +124,7 @@ rule figures:
 rule report:
     input:
         records=of_cells("record.json"),
-        runtimes=run_times(),
+        runtimes=run_times_of_all(),
         tables="<results>/tables",
         figures="<results>/figures",
         template="harness/report.html.j2",
