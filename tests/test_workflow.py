@@ -383,5 +383,5 @@ def test_whole_run_of_figure_3(tmp_path: Path) -> None:
     # a measurement has all the cores of the run, so nothing runs beside it
     assert {r["threads"] for r in records} == {2}
     made = (results / "figure3").iterdir()
-    kinds = {path.suffix for path in made if not path.name.startswith(".")}  # Snakemake's time stamp
+    kinds = {path.suffix for path in made if not path.name.startswith(".")}  # Snakemake's
     assert kinds == {".csv", ".md", ".tex", ".pdf", ".png", ".json"}
