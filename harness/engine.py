@@ -106,7 +106,7 @@ def measure_training(batch: int, length: int, machine: Machine) -> Speed:
         step = training_step(model, dataset, "generation", batch, where)
         # Without the products of batches, which are those of the kernels.
         operations = products(step, but="bmm") + transforms(model, batch, length)
-        traffic = 4.0 * 5 * batch * length * sum(block_widths(model))
+        traffic = 5.0 * 4 * batch * length * sum(block_widths(model))  # five passes of float32
         seconds: list[float] = []
         start = time.monotonic()
         while len(seconds) < 3 or (time.monotonic() - start < SECONDS and len(seconds) < STEPS):
@@ -129,7 +129,7 @@ def measure_generation(batch: int, machine: Machine) -> Speed:
         for _ in range(20):
             advance(z)
         seconds = [timed(lambda: advance(z), where) for _ in range(ROLLED)]
-        traffic = 2.0 * 8 * batch * states
+        traffic = 2.0 * 8 * batch * states  # complex numbers, read and written
         what = "time step of the prior"
         return speed(what, batch, None, seconds, where, machine, operations, traffic)
 
@@ -205,14 +205,12 @@ def table(engine: Engine) -> str:
 
 
 def _line(speed: Speed) -> list[str]:
-    time = duration(speed.seconds)
-    if speed.quartiles is not None:
-        time += f" ({' to '.join(duration(q) for q in speed.quartiles)})"
+    spread = speed.quartiles and f" ({' to '.join(duration(q) for q in speed.quartiles)})"
     return [
         speed.what,
         str(speed.batch),
         "any" if speed.length is None else f"{speed.length:,}",
-        time,
+        duration(speed.seconds) + (spread or ""),
         f"{speed.peak_bytes / 2**20:,.0f} MiB",
         duration(speed.floor_seconds),
         f"{number(100 * speed.floor_seconds / speed.seconds, 2)} %",
