@@ -62,7 +62,7 @@ from harness.contract import (
     Task,
 )
 from ls4.blocks import GaussianNetwork, Network
-from ls4.ssm import Discretisation, Init, Structure, parameter_groups
+from ls4.ssm import Discretisation, Init, Structure, kernels_at_once, parameter_groups
 
 ROWS_AT_ONCE = 2**16  # of draws in `predict`, which bounds its memory
 
@@ -199,12 +199,15 @@ class LatentSSM(Model):
         """Terms of the bound: KL (B, L, Z) where a row has a target, and -log p (B, L, D)."""
         time = self.clock(batch.t)
         seen = torch.maximum(batch.mask, batch.target * batch.beyond.unsqueeze(-1))
-        m_q, l_q = self.encode(batch.x, seen, time)
-        z = normal(m_q, l_q.exp(), generator)
-        kl = kl_divergence(m_q, l_q, *self.prior_of(z, time)) * _asked(batch).unsqueeze(-1)
-        sigma = self.config.sigma
         shown = self.see(batch.x, batch.mask, time)
-        error = (batch.x - self.decode(z, time, shown)) / sigma
+        with kernels_at_once(self, batch.x.shape[1]):
+            m_q, l_q = self.encode(batch.x, seen, time)
+            z = normal(m_q, l_q.exp(), generator)
+            m_p, l_p = self.prior_of(z, time)
+            mean = self.decode(z, time, shown)
+        kl = kl_divergence(m_q, l_q, m_p, l_p) * _asked(batch).unsqueeze(-1)
+        sigma = self.config.sigma
+        error = (batch.x - mean) / sigma
         nll = (0.5 * error**2 + math.log(sigma) + 0.5 * math.log(2 * math.pi)) * batch.target
         return kl, nll
 

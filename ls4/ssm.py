@@ -30,7 +30,9 @@ Gu et al. 2020, HiPPO (arXiv:2008.07669); Yu et al. 2024, S4-PTD (arXiv:2310.016
 import functools
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal, NamedTuple, cast
 
 import torch
@@ -382,6 +384,13 @@ def mixing_convolution(
 # Modules
 
 
+def modes_of(
+    log_A_real: Float[Tensor, "*S M"], A_imag: Float[Tensor, "*S M"]
+) -> Complex[Tensor, "*S M"]:
+    """Return Lambda, of which every value of the parameters makes a stable mode."""
+    return torch.complex(-log_A_real.exp(), A_imag)
+
+
 class Dynamics(nn.Module, ABC):
     """Modes Lambda with Re Lambda < 0, and step sizes dt > 0, as unconstrained parameters.
 
@@ -403,7 +412,7 @@ class Dynamics(nn.Module, ABC):
 
     @property
     def Lambda(self) -> Complex[Tensor, "*S M"]:
-        return torch.complex(-self.log_A_real.exp(), self.A_imag)
+        return modes_of(self.log_A_real, self.A_imag)
 
     @abstractmethod
     def stepper(self, batch: int) -> Step:
@@ -458,21 +467,18 @@ class SSM(Dynamics):
         else:
             self.B = nn.Parameter(copies(modes.B))
         self.D = nn.Parameter(torch.randn(H))
+        self.ready: Tensor | None = None  # the kernel, within `kernels_at_once`
 
     def discretise(self) -> Discrete:
         """Discretise the systems with their own steps dt."""
-        B, C = torch.view_as_complex(self.B), torch.view_as_complex(self.C)
-        dt = self.log_dt.exp().unsqueeze(-1)
-        if self.discretisation == "zoh":
-            return discretise_zoh(self.Lambda, B, C, dt)
-        P = None if self.P is None else torch.view_as_complex(self.P)
-        return discretise_bilinear(self.Lambda, P, B, C, dt)
+        return _discretise([self])
 
     def forward(
         self, u: Float[Tensor, "B L H"], time: Tensor | None = None
     ) -> Float[Tensor, "B L H"]:
         """Convolve; `time` is not looked at: a row of the grid is a step."""
-        K = with_skip(kernel(self.discretise(), u.shape[1]), self.D)
+        L = u.shape[1]
+        K = kernels([self], L)[0] if self.ready is None else self.ready[:, :L]
         return causal_convolution(u, K)
 
     @torch.no_grad()
@@ -500,6 +506,51 @@ class SSM(Dynamics):
             return torch.addcmul(signals[:, 0].T, self.D, u)
 
         return step
+
+
+def _discretise(ssms: Sequence[SSM]) -> Discrete:
+    """Discretise the systems of some modules of one form, one after the other along H."""
+
+    def joined(name: str) -> Tensor:
+        tensors = [getattr(ssm, name) for ssm in ssms]
+        return torch.cat(tensors) if len(tensors) > 1 else tensors[0]
+
+    Lambda = modes_of(joined("log_A_real"), joined("A_imag"))
+    B, C = torch.view_as_complex(joined("B")), torch.view_as_complex(joined("C"))
+    dt = joined("log_dt").exp().unsqueeze(-1)
+    if ssms[0].discretisation == "zoh":
+        return discretise_zoh(Lambda, B, C, dt)
+    P = None if ssms[0].P is None else torch.view_as_complex(joined("P"))
+    return discretise_bilinear(Lambda, P, B, C, dt)
+
+
+def kernels(ssms: Sequence[SSM], L: int) -> tuple[Float[Tensor, "_ L"], ...]:
+    """Return the kernel of each of some modules of one form, their skip connections included."""
+    K = kernel(_discretise(ssms), L).split([len(ssm.D) for ssm in ssms])
+    return tuple(with_skip(K_i, ssm.D) for K_i, ssm in zip(K, ssms, strict=True))
+
+
+@contextmanager
+def kernels_at_once(module: nn.Module, L: int) -> Iterator[None]:
+    """Hold the kernels of all systems inside a module ready for sequences of up to length L.
+
+    They come from one computation for all systems of one form: on short sequences, a kernel is
+    hundreds of small operations, and a network has dozens of layers. Their parameters must not
+    change meanwhile.
+    """
+    forms = defaultdict(list)
+    for ssm in module.modules():
+        if isinstance(ssm, SSM):
+            forms[ssm.C.shape[1:], ssm.P is None, ssm.discretisation].append(ssm)
+    everyone = [ssm for ssms in forms.values() for ssm in ssms]
+    try:
+        for ssms in forms.values():
+            for ssm, K in zip(ssms, kernels(ssms, L), strict=True):
+                ssm.ready = K
+        yield
+    finally:
+        for ssm in everyone:
+            ssm.ready = None
 
 
 class Layer(nn.Module):

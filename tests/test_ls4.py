@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+from torch import Tensor
 from torch.distributions import Normal
 from torch.distributions import kl_divergence as torch_kl
 from torch.optim.swa_utils import AveragedModel
@@ -12,6 +13,7 @@ from torch.optim.swa_utils import AveragedModel
 from harness.contract import Batch, Shape
 from ls4.blocks import GaussianNetwork, Network, TimeEmbedding
 from ls4.model import LS4, LS4Config, kl_divergence
+from ls4.ssm import SSM, kernels_at_once
 from tests.released import reference_network
 
 SMALL = {"width": 8, "state": 8, "n_pairs": 1}
@@ -101,6 +103,29 @@ def test_step_equals_convolution(kernel, pool, d_temb) -> None:
     with torch.no_grad():
         for convolved, recurrent in zip(network(u, t), stepped(network, u, t), strict=True):
             assert torch.allclose(convolved, recurrent, atol=1e-4)
+
+
+@pytest.mark.parametrize("kernel", ["dplr", "diagonal"])
+def test_kernels_at_once_are_the_kernels_one_by_one(kernel) -> None:
+    network = GaussianNetwork(
+        2, 3, log_std_range=(-7.0, 5.0), **SMALL, pool=(2, 3), kernel=kernel
+    ).double()
+    u = torch.randn(2, 42, 2, dtype=torch.float64)
+    parameters = list(network.parameters())
+
+    def results() -> tuple[Tensor, ...]:
+        mean, log_std = network(u)
+        gradients = torch.autograd.grad((mean * log_std).sum(), parameters)
+        return (mean, log_std, *gradients)
+
+    one_by_one = results()
+    with kernels_at_once(network, 42):
+        systems = [m for m in network.modules() if isinstance(m, SSM)]
+        assert all(ssm.ready is not None for ssm in systems)
+        at_once = results()
+    assert all(ssm.ready is None for ssm in systems)
+    for a, b in zip(one_by_one, at_once, strict=True):
+        assert torch.allclose(a, b, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("pool", [(), (1,), (5,), (2, 3)])
