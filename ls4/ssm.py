@@ -50,6 +50,8 @@ Discretisation = Literal["bilinear", "zoh"]
 Step = Callable[..., Tensor]
 
 DT_MIN, DT_MAX = 1e-3, 1e-1
+SUCCESSIVE = 64  # columns of a kernel, or blocks of them, that are computed one after the other
+AT_ONCE = 1024  # systems whose kernels are computed at once: more do not stay in the cache of a CPU
 PTD_NORM = 0.45  # of the perturbation; below 1/2, every mode stays stable
 SSM_LEARNING_RATE = 1e-3
 
@@ -154,12 +156,6 @@ class Discrete(NamedTuple):
     f: Complex[Tensor, "H M"] | None = None
     r: Complex[Tensor, "H M"] | None = None
 
-    def power(self) -> "Power":
-        """Return Abar itself."""
-        if self.f is None or self.r is None:
-            return Power(self.a)
-        return Power(self.a, self.f.unsqueeze(-2), self.r.conj().unsqueeze(-2))
-
 
 def expm1(x: Tensor, y: Tensor) -> Tensor:
     """Return exp(x + iy) - 1 without the cancellation near 0."""
@@ -202,84 +198,143 @@ def as_complex(x: Float[Tensor, "... N"]) -> Complex[Tensor, "... M"]:
 
 
 class Power(NamedTuple):
-    """Abar^k, acting on states and on read-outs; the read-out h -> Re(c.h) is given by conj(c).
-
-    Diagonal plus low rank, as Abar itself: Abar^k h = d h - sum_{i<k} F_i Re(R_i.h).
-    """
+    """A power of Abar as a map of states: h -> d h - sum_i F_i Re(R_i.h)."""
 
     d: Complex[Tensor, "H M"]
-    F: Complex[Tensor, "H k M"] | None = None
-    R: Complex[Tensor, "H k M"] | None = None  # conjugate
+    F: Complex[Tensor, "H k M"]
+    R: Complex[Tensor, "H k M"]  # conjugate
 
-    def advance(self, h: Complex[Tensor, "H j M"]) -> Complex[Tensor, "H j M"]:
-        """Abar^k h."""
-        diagonal = h * self.d.unsqueeze(-2)
-        if self.F is None or self.R is None:
-            return diagonal
-        return diagonal - as_complex((real(h) @ real(self.R).mT) @ real(self.F))
+    def __call__(self, h: Complex[Tensor, "H j M"]) -> Complex[Tensor, "H j M"]:
+        low_rank = as_complex((real(h) @ real(self.R).mT) @ real(self.F))
+        return h * self.d.unsqueeze(-2) - low_rank
 
-    def postpone(self, c: Complex[Tensor, "H i M"]) -> Complex[Tensor, "H i M"]:
-        """Read-out of h that is the given one of Abar^k h."""
-        diagonal = c * self.d.conj().unsqueeze(-2)
-        if self.F is None or self.R is None:
-            return diagonal
-        return diagonal - as_complex((real(c) @ real(self.F).mT) @ real(self.R))
+    def adjoint(self) -> "Power":
+        """Return the map of read-outs: what h -> Re(c^*.h) is of the power's h."""
+        return Power(self.d.conj(), self.R, self.F)
 
-    def square(self) -> "Power | DensePower":
-        """Abar^2k, of twice the rank; dense, once that is cheaper."""
-        d = self.d * self.d
-        if self.F is None or self.R is None:
-            return Power(d)
-        if 2 * self.F.shape[-2] > self.d.shape[-1]:
-            return DensePower(self._matrix()).square()
-        F = torch.cat([self.F * self.d.unsqueeze(-2), self.F], -2)
-        return Power(d, F, torch.cat([self.R, self.postpone(self.R)], -2))
-
-    def _matrix(self) -> Float[Tensor, "H N N"]:
-        """The matrix in real coordinates: rotations of 2 x 2 on the diagonal, and the rest."""
-        assert self.F is not None and self.R is not None
+    def dense(self) -> "DensePower":
+        """Return the same as a matrix: rotations of 2 x 2 on the diagonal, and the rest."""
         rotation = torch.stack([real(self.d), real(1j * self.d)], -1)  # (H, N, 2)
         blocks = torch.eye(self.d.shape[-1]).to(rotation)[:, None, :, None]  # (M, 1, M, 1)
         diagonal = rotation.unflatten(1, (-1, 2)).unsqueeze(-2) * blocks  # (H, M, 2, M, 2)
         diagonal = diagonal.flatten(3).flatten(1, 2)
-        return torch.baddbmm(diagonal, real(self.F).mT, real(self.R), alpha=-1)
+        return DensePower(torch.baddbmm(diagonal, real(self.F).mT, real(self.R), alpha=-1))
 
 
 class DensePower(NamedTuple):
-    """Abar^k as a matrix in real coordinates."""
+    """A power of Abar as a matrix in real coordinates."""
 
     matrix: Float[Tensor, "H N N"]
 
-    def advance(self, h: Complex[Tensor, "H j M"]) -> Complex[Tensor, "H j M"]:
+    def __call__(self, h: Complex[Tensor, "H j M"]) -> Complex[Tensor, "H j M"]:
         return as_complex(real(h) @ self.matrix.mT)
 
-    def postpone(self, c: Complex[Tensor, "H i M"]) -> Complex[Tensor, "H i M"]:
-        return as_complex(real(c) @ self.matrix)
+    def adjoint(self) -> "DensePower":
+        return DensePower(self.matrix.mT)
 
     def square(self) -> "DensePower":
         return DensePower(self.matrix @ self.matrix)
 
 
+class _Orbit(torch.autograd.Function):
+    """The sequence h, X h, X X h, ... of a power X.
+
+    Autograd would compute, and add up, a gradient of X for every step; here it is computed once.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, n: int, form: type[Power] | type[DensePower], h: Tensor, *X: Tensor
+    ) -> Tensor:
+        advance = form(*X)
+        sequence = h.new_empty(n, *h.shape)
+        sequence[0] = h
+        for j in range(1, n):
+            sequence[j] = advance(sequence[j - 1])
+        ctx.form = form
+        ctx.save_for_backward(sequence, *X)
+        return sequence
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        sequence, *X = ctx.saved_tensors
+        g = grad_outputs[0].clone()
+        back = ctx.form(*X).adjoint()
+        for j in range(len(g) - 1, 0, -1):
+            g[j - 1] += back(g[j])
+        with torch.enable_grad():
+            X = [x.detach().requires_grad_() for x in X]
+            steps = ctx.form(*X)(_beside(sequence[:-1]))
+        grad_X = torch.autograd.grad(steps, X, _beside(g[1:]))
+        return None, None, g[0], *grad_X
+
+
+def _beside(sequence: Complex[Tensor, "n H j M"]) -> Complex[Tensor, "H nj M"]:
+    return sequence.transpose(0, 1).flatten(1, 2)
+
+
+def orbit(X: Power | DensePower, h: Complex[Tensor, "H j M"], n: int) -> Complex[Tensor, "H nj M"]:
+    """Return the n blocks h, X h, X X h, ..."""
+    if n == 1:
+        return h
+    sequence = _Orbit.apply(n, type(X), h, *X)
+    assert isinstance(sequence, Tensor)
+    return _beside(sequence)
+
+
+def _powers(a: Complex[Tensor, "H M"], n: int) -> Complex[Tensor, "H n M"]:
+    """Return 1, a, a a, ..., by doubling."""
+    found, a = torch.ones_like(a).unsqueeze(-2), a.unsqueeze(-2)
+    while found.shape[-2] < n:
+        found = torch.cat([found, a * found[:, : n - found.shape[-2]]], -2)
+        a = a * a
+    return found
+
+
 def kernel(system: Discrete, L: int) -> Float[Tensor, "H L"]:
     """Convolution kernel K_l = 2 Re(C Abar^l b), l = 0..L-1.
 
-    Written as a product of L/m columns Abar^(m j) b with m rows C Abar^i, m about sqrt(L); rows and
-    columns grow by doubling. The powers of a DPLR Abar are low-rank up to Abar^(N/2), then dense:
-    O(H (N^2 m + N^3 log(L/N) + N L)), O(H N L) for a diagonal system, in matrix products of real
-    numbers. Nothing of size (H, N, L) is stored, and no entry depends on L.
+    Written as a product of L/m columns Abar^(m j) b with m rows C Abar^i, m about sqrt(L): O(H N L)
+    in matrix products of real numbers. Nothing of size (H, N, L) is stored, and no entry depends on
+    L.
     """
-    m = 1 << math.ceil(math.log2(max(L, 1)) / 2)
-    n_columns = -(-L // m)
-    rows, columns = 2 * system.C.conj().unsqueeze(-2), system.b.unsqueeze(-2)
-    power = system.power()
-    while rows.shape[-2] < m:
-        rows = torch.cat([rows, power.postpone(rows)], -2)
-        power = power.square()
-    while (missing := n_columns - columns.shape[-2]) > 0:
-        columns = torch.cat([columns, power.advance(columns[:, :missing])], -2)
-        if n_columns > columns.shape[-2]:
-            power = power.square()
+    columns, rows = (_factors if system.f is None else _factors_dplr)(system, L)
     return (real(columns) @ real(rows).mT).flatten(1)[:, :L]  # (H, j, i) -> (H, L)
+
+
+def _factors(system: Discrete, L: int) -> tuple[Tensor, Tensor]:
+    """Columns (H, L/m, M) and rows (H, m, M) of a diagonal system's kernel."""
+    m = 1 << int(math.log2(L) / 2)
+    a = _powers(system.a, m + 1)
+    columns = system.b.unsqueeze(-2) * _powers(a[:, m], -(-L // m))
+    return columns, 2 * (system.C.unsqueeze(-2) * a[:, :m]).conj()
+
+
+def _factors_dplr(system: Discrete, L: int) -> tuple[Tensor, Tensor]:
+    """Columns (H, L/m, M) and rows (H, m, M) of a DPLR system's kernel.
+
+        Abar^k h = a^k h - sum_{i<k} a^(k-1-i) f Re(r Abar^i.h)
+
+    so that the power that rows double with needs the like rows of r, which double with them. Beyond
+    k = N/2 a low rank is none. Columns follow one another; if they are many, they first double with
+    dense powers to blocks, which then follow one another.
+    """
+    assert system.f is not None and system.r is not None
+    m = 1 << int(math.log2(min(L, system.a.shape[-1] ** 2)) / 2)
+    n = -(-L // m)
+    a, f = _powers(system.a, m + 1), system.f.unsqueeze(-2)
+    X: Power | DensePower = Power(system.a, f, system.r.conj().unsqueeze(-2))  # Abar
+    rows = torch.stack([system.r.conj(), 2 * system.C.conj()], -2).unsqueeze(1)  # (H, k, 2, M)
+    while (k := rows.shape[1]) < m:
+        rows = torch.cat([rows, X.adjoint()(rows.flatten(1, 2)).view_as(rows)], 1)
+        X = Power(a[:, 2 * k], a[:, : 2 * k] * f, rows[:, :, 0].flip(1))
+    columns = system.b.unsqueeze(-2)
+    if n > SUCCESSIVE:
+        X = X.dense()
+        while columns.shape[-2] * SUCCESSIVE < n:
+            columns = torch.cat([columns, X(columns)], -2)
+            X = X.square()
+    return orbit(X, columns, -(-n // columns.shape[-2])), rows[:, :, 1]
 
 
 def with_skip(K: Float[Tensor, "*S L"], D: Float[Tensor, "*S"]) -> Float[Tensor, "*S L"]:
@@ -526,8 +581,10 @@ def _discretise(ssms: Sequence[SSM]) -> Discrete:
 
 def kernels(ssms: Sequence[SSM], L: int) -> tuple[Float[Tensor, "_ L"], ...]:
     """Return the kernel of each of some modules of one form, their skip connections included."""
-    K = kernel(_discretise(ssms), L).split([len(ssm.D) for ssm in ssms])
-    return tuple(with_skip(K_i, ssm.D) for K_i, ssm in zip(K, ssms, strict=True))
+    parts = zip(*(z.split(AT_ONCE) for z in _discretise(ssms) if z is not None), strict=True)
+    K = torch.cat([kernel(Discrete(*part), L) for part in parts])
+    apart = K.split([len(ssm.D) for ssm in ssms])
+    return tuple(with_skip(K_i, ssm.D) for K_i, ssm in zip(apart, ssms, strict=True))
 
 
 @contextmanager

@@ -126,12 +126,13 @@ def test_perturbed_legs_has_stable_pairs(N: int) -> None:
 
 
 @pytest.mark.parametrize("structure, init, discretisation", STRUCTURES)
-@pytest.mark.parametrize("L", [1, 2, 7, 64, 65])
+@pytest.mark.parametrize("L", [1, 2, 7, 64, 65, 600])
+@pytest.mark.parametrize("N", [2, 8, 12])
 @pytest.mark.usefixtures("double")
 def test_kernel_is_the_impulse_response_of_the_recurrence(
-    structure, init, discretisation, L: int
+    structure, init, discretisation, N: int, L: int
 ) -> None:
-    ssm = SSM(3, 8, structure, init, discretisation)
+    ssm = SSM(3, N, structure, init, discretisation)
     with torch.no_grad():
         K = with_skip(kernel(ssm.discretise(), L), ssm.D)
         assert torch.allclose(K, impulse_response(ssm.stepper(1), 3, L), rtol=0, atol=1e-10)
@@ -226,8 +227,12 @@ def test_convolution_gradient(L: int) -> None:
 
 
 @pytest.mark.parametrize("structure, init, discretisation", STRUCTURES[:2])
+@pytest.mark.parametrize("successive", [2, 64])  # with dense powers, and without
 @pytest.mark.usefixtures("double")
-def test_kernel_gradient(structure, init, discretisation) -> None:
+def test_kernel_gradient(
+    structure, init, discretisation, successive: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ls4.ssm.SUCCESSIVE", successive)
     ssm = SSM(2, 4, structure, init, discretisation)
     names, values = zip(*ssm.named_parameters(), strict=True)
 
@@ -236,7 +241,7 @@ def test_kernel_gradient(structure, init, discretisation) -> None:
         system = torch.func.functional_call(
             _Discretised(ssm), {f"ssm.{n}": p for n, p in state.items()}
         )
-        return kernel(Discrete(*system), 7)
+        return kernel(Discrete(*system), 11)
 
     assert torch.autograd.gradcheck(K, values)
 
