@@ -51,6 +51,7 @@ Step = Callable[..., Tensor]
 
 DT_MIN, DT_MAX = 1e-3, 1e-1
 SUCCESSIVE = 64  # columns of a kernel, or blocks of them, that are computed one after the other
+SHORT = 1024  # longest sequences for which all kernels of a model are held ready
 AT_ONCE = 1024  # systems whose kernels are computed at once: more do not stay in the cache of a CPU
 PTD_NORM = 0.45  # of the perturbation; below 1/2, every mode stays stable
 SSM_LEARNING_RATE = 1e-3
@@ -592,14 +593,14 @@ def kernels_at_once(module: nn.Module, L: int) -> Iterator[None]:
     """Hold the kernels of all systems inside a module ready for sequences of up to length L.
 
     They come from one computation for all systems of one form: on short sequences, a kernel is
-    hundreds of small operations, and a network has dozens of layers. Their parameters must not
+    hundreds of small operations, and a network has dozens of layers. On long ones there is little
+    to gain, and all kernels at once would take memory: there, nothing is done. Parameters must not
     change meanwhile.
     """
+    everyone = [ssm for ssm in module.modules() if isinstance(ssm, SSM)] if L <= SHORT else []
     forms = defaultdict(list)
-    for ssm in module.modules():
-        if isinstance(ssm, SSM):
-            forms[ssm.C.shape[1:], ssm.P is None, ssm.discretisation].append(ssm)
-    everyone = [ssm for ssms in forms.values() for ssm in ssms]
+    for ssm in everyone:
+        forms[ssm.C.shape[1:], ssm.P is None, ssm.discretisation].append(ssm)
     try:
         for ssms in forms.values():
             for ssm, K in zip(ssms, kernels(ssms, L), strict=True):

@@ -127,6 +127,8 @@ def test_kernels_at_once_are_the_kernels_one_by_one(
         assert all(ssm.ready is not None for ssm in systems)
         at_once = results()
     assert all(ssm.ready is None for ssm in systems)
+    with kernels_at_once(network, 2000):
+        assert all(ssm.ready is None for ssm in systems), "kernels of a long sequence are held"
     for a, b in zip(one_by_one, at_once, strict=True):
         assert torch.allclose(a, b, rtol=1e-9, atol=1e-12)
 
