@@ -18,7 +18,8 @@ CAPTION = (
     f"Seconds of {ITERATIONS['training']} training iterations and of one batch of {BATCHES[0]} "
     "series (smaller batches scaled to it); the same generation for each time step and series, "
     "flat where every step costs the same; peak memory of training, with that of Python and torch "
-    "on a CPU. Logarithmic axes. Hollow: fewer iterations than asked for, or a smaller batch. × at "
+    "on a CPU, smaller batches apart and with their number of series. Logarithmic axes. Hollow: "
+    "fewer iterations than asked for, or a smaller batch. × at "
     "the time that it would take at least: did not finish. + near the upper edge: out of memory. "
     "Right: slopes of the lines, as in the tables beside."
 )
@@ -59,7 +60,10 @@ def growth(study: Study, palette: Mapping[str, str]) -> Figure:
     a_step, memory, legend = axes[1]
     _panel(a_step, study, "generation", palette, lambda m, length: elapsed(m) / m.batch / length)
     a_step.set(title="generation, a step of a series", ylabel="seconds")
-    _panel(memory, study, "training", palette, lambda m, _: (m.peak_memory_bytes or 0) / MIB)
+    _panel(
+        memory, study, "training", palette, lambda m, _: (m.peak_memory_bytes or 0) / MIB,
+        per_batch=True,
+    )  # fmt: skip
     memory.set(title="peak memory of training", ylabel="MiB")
     for ax in axes.flat[:-1]:
         _finish(ax, study)
@@ -74,16 +78,25 @@ def _panel(
     kind: Kind,
     palette: Mapping[str, str],
     of: Callable[[Measurement, int], float],
+    per_batch: bool = False,
 ) -> None:
-    """A line for each model; hollow markers where less was measured than asked for."""
+    """A line for each model; hollow markers where less was measured than asked for.
+
+    Values `per_batch` of a smaller batch stand apart from the line, beside their batch.
+    """
     for i, model in enumerate(study.models):
         found = {n: study.measurement(model, kind, n) for n in study.lengths}
         values = {n: of(m, n) for n, m in found.items() if m and m.status == "done"}
         style = {"color": palette[model], "marker": MARKERS[i % len(MARKERS)], "markersize": 4}
-        ax.plot(list(values), list(values.values()), **style)
+        smaller = {n: m.batch for n, m in found.items() if m and m.batch < BATCHES[0]}
+        line = [n for n in values if not (per_batch and n in smaller)]
+        ax.plot(line, [values[n] for n in line], **style)
         for n, value in values.items():
-            if (m := found[n]) and (m.iterations < m.wanted or m.batch < BATCHES[0]):
+            if n in smaller or ((m := found[n]) and m.iterations < m.wanted):
                 ax.plot(n, value, markerfacecolor="white", **style)
+            if per_batch and n in smaller:
+                ax.annotate(f"{smaller[n]}", (n, value), (-4, 0), textcoords="offset points",
+                            ha="right", va="center", fontsize=6, color=palette[model])  # fmt: skip
         lost = [n for n, m in found.items() if m and m.status == "oom"]
         ax.plot(lost, [0.98 - 0.025 * i] * len(lost), "+", color=palette[model], markersize=5,
                 transform=ax.get_xaxis_transform(), in_layout=False)  # fmt: skip
