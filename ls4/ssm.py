@@ -210,7 +210,7 @@ class Power(NamedTuple):
         return h * self.d.unsqueeze(-2) - low_rank
 
     def adjoint(self) -> "Power":
-        """Return the map of read-outs: what h -> Re(c^*.h) is of the power's h."""
+        """Return the map c -> c' of read-outs with Re(c'^*.h) = Re(c^*.X h) for this power X."""
         return Power(self.d.conj(), self.R, self.F)
 
     def dense(self) -> "DensePower":
@@ -318,7 +318,7 @@ def _factors_dplr(system: Discrete, L: int) -> tuple[Tensor, Tensor]:
 
     so that the power that rows double with needs the like rows of r, which double with them. Beyond
     k = N/2 a low rank is none. Columns follow one another; if they are many, they first double with
-    dense powers to blocks, which then follow one another.
+    dense powers, O(H N^3) each, to blocks, which then follow one another.
     """
     assert system.f is not None and system.r is not None
     m = 1 << int(math.log2(min(L, system.a.shape[-1] ** 2)) / 2)
@@ -534,8 +534,10 @@ class SSM(Dynamics):
     ) -> Float[Tensor, "B L H"]:
         """Convolve; `time` is not looked at: a row of the grid is a step."""
         L = u.shape[1]
-        K = kernels([self], L)[0] if self.ready is None else self.ready[:, :L]
-        return causal_convolution(u, K)
+        K = self.ready
+        if K is None or K.shape[1] < L:
+            (K,) = kernels([self], L)
+        return causal_convolution(u, K[:, :L])
 
     @torch.no_grad()
     def stepper(self, batch: int) -> Step:
