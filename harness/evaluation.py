@@ -218,6 +218,7 @@ def evaluate(
         **_footing_fields(spec, footing.evaluation),
         settings={key: spec[key] for key in SETTINGS if key in spec},
         steps=outcome.steps if outcome else 0,
+        ended=outcome.ended if outcome else None,
         train_seconds=outcome.seconds if outcome else 0.0,
         sample_seconds=done.sampled - start,
         score_seconds=time.monotonic() - done.sampled,

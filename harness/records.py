@@ -21,6 +21,9 @@ from harness.errors import UserError
 from harness.grid import ROOT
 
 Status = Literal["done", "diverged", "timeout", "oom", "failed", "skipped"]
+# Why a training that is done took no further step: its last one, or a schedule that had brought the
+# learning rate to next to nothing.
+Ending = Literal["steps", "frozen"]
 IDENTITY = ["budget", "task", "dataset", "model", "seed"]
 
 
@@ -69,6 +72,9 @@ class Record(BaseModel):
     settings: dict[str, Any]  # class, config and training as resolved; variant_of
     # cost
     steps: int
+    ended: Ending | None = (
+        None  # None for controls, failures and records before there was this field
+    )
     train_seconds: float
     sample_seconds: float
     score_seconds: float

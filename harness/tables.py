@@ -593,7 +593,7 @@ def _table(
 ) -> Table:
     models = [line(row) for row in rows if not row.control]
     controls = [line(row) for row in rows if row.control]
-    return Table(title, columns, models, controls, [*_failures(rows), *notes])
+    return Table(title, columns, models, controls, [*_failures(rows), *_frozen(rows), *notes])
 
 
 def _with_any(section: Section, scores: list[str]) -> list[Row]:
@@ -676,6 +676,22 @@ def _failures(rows: Sequence[Row]) -> list[str]:
         for row in rows
         for record in row.failed
     ]
+
+
+def _frozen(rows: Sequence[Row]) -> list[str]:
+    """Say of trainings that a schedule ended before their last step where that was."""
+    found = []
+    for row in rows:
+        records = [r for r in row.done if r.ended == "frozen"]
+        for planned, group in groupby(records, lambda r: r.settings["training"]["steps"]):
+            steps = [r.steps for r in group]
+            at = (
+                f"step {min(steps):,}"
+                if len(steps) == 1
+                else f"steps {min(steps):,} to {max(steps):,}"
+            )
+            found.append(f"{label(row.model)}: schedule frozen at {at} of {planned:,}")
+    return found
 
 
 def _published_legend(block: str, compared: list[Section]) -> tuple[str, ...]:

@@ -35,10 +35,11 @@ from harness.config import Training, check, load, model_config
 from harness.contract import Diverged, Loss, Model, Optimisation, Shape, Task
 from harness.errors import UserError
 from harness.grid import code_hash, digest
-from harness.records import Status, circumstances, write_json, write_text
+from harness.records import Ending, Status, circumstances, write_json, write_text
 
 NO_MEMORY = "can't allocate memory|ALLOC_FAILED|std::bad_alloc|DFTI ERROR"
 BATCH = 128  # series that are validated, or sampled, at once; more are not validated
+FROZEN = 1e-4  # a plateau schedule whose rates are below this share of their start moves nothing
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ class Outcome:
 
     status: Status
     reason: str | None
+    ended: Ending | None
     steps: int
     seconds: float
     peak_memory_bytes: int
@@ -133,6 +135,7 @@ def train(spec: dict[str, Any], dataset: Dataset, directory: Path, device: torch
     outcome = Outcome(
         status=status,
         reason=reason,
+        ended=run.ended if status == "done" else None,
         steps=run.step,
         seconds=run.seconds(),
         peak_memory_bytes=peak_memory(device),
@@ -151,6 +154,7 @@ def skip(spec: dict[str, Any], reason: str, directory: Path, device: torch.devic
     outcome = Outcome(
         status="skipped",
         reason=reason,
+        ended=None,
         steps=0,
         seconds=0.0,
         peak_memory_bytes=0,
@@ -235,6 +239,7 @@ class _Run:
         self.model = build(spec, dataset, device)
         calibrate(self.model, dataset, spec["task"])
         self.optimisers = self.model.optimisers()
+        self.first_rates = {name: _rates(o) for name, o in self.optimisers.items()}
         self.average = None
         if self.settings.average_from is not None:
             decay = self.settings.ema_decay
@@ -261,12 +266,33 @@ class _Run:
 
     # -- the loop --------------------------------------------------------------------------------
 
+    @property
+    def ended(self) -> Ending | None:
+        """Why there is no step after the one just taken; None while there is one."""
+        if self.step >= self.settings.steps:
+            return "steps"
+        return "frozen" if self._frozen() else None
+
+    def _frozen(self) -> bool:
+        """Whether plateau schedules have brought every learning rate to next to nothing.
+
+        A plain mean of the weights goes on all the same: its limit is not the last weights.
+        """
+        return self.settings.swa_start is None and all(
+            isinstance(o.schedule, ReduceLROnPlateau)
+            and all(
+                now < FROZEN * first
+                for now, first in zip(_rates(o), self.first_rates[name], strict=True)
+            )
+            for name, o in self.optimisers.items()
+        )
+
     def steps(self) -> None:
-        """Run to the last step."""
+        """Run to the end; the moving average goes to its limit where the weights stand still."""
         last_save = time.monotonic()
         limit = self.settings.time_limit
         with _progress(self.spec["model"], self.settings.steps, self.step) as advance:
-            while self.step < self.settings.steps:
+            while self.ended is None:
                 if limit is not None and self.seconds() > 60 * limit:
                     raise _TimeLimit
                 self._one_step()
@@ -274,6 +300,8 @@ class _Run:
                 if time.monotonic() - last_save >= 60 * self.settings.checkpoint_every:
                     self.save()
                     last_save = time.monotonic()
+        if self.ended == "frozen" and self.average is not None:
+            self.average.module.load_state_dict(self.model.state_dict())
 
     def _one_step(self) -> None:
         settings, train = self.settings, self.dataset.train
@@ -299,7 +327,7 @@ class _Run:
         self.epoch_losses.append(next(iter(logs.values())))
         if self.step % steps_per_epoch(len(train), settings.batch_size) == 0:
             self._end_epoch()
-        if self.step % settings.log_every == 0 or self.step == settings.steps:
+        if self.step % settings.log_every == 0 or self.ended is not None:
             self._log()
 
     def _end_epoch(self) -> None:
@@ -387,6 +415,10 @@ class _Run:
         self.epoch_losses = state["epoch_losses"]
         self._before = state["seconds"]
         print(f"{self.checkpoint}: going on from step {self.step}", file=sys.stderr)
+
+
+def _rates(optimisation: Optimisation) -> list[float]:
+    return [float(group["lr"]) for group in optimisation.optimiser.param_groups]
 
 
 def _advance(optimisation: Optimisation, epoch_loss: float) -> None:

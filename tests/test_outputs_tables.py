@@ -442,3 +442,15 @@ def test_duration() -> None:
         "2.0 min",
         "2.0 h",
     ]
+
+
+def test_a_frozen_schedule_is_said_below_its_table() -> None:
+    training = {"settings": {"training": {"steps": 100_000, "batch_size": 128}}}
+    steps = {0: 1450, 1: 1388}
+    rows = [outputs.record(seed=s, steps=n, ended="frozen", **training) for s, n in steps.items()]
+    rows.append(outputs.record(model="rnn_vae", ended="steps", **training))
+    (document,) = (d for d in tables.documents(rows) if d.kind == "table1")
+    assert document.tables[0].notes[0] == (
+        "LS4: schedule frozen at steps 1,388 to 1,450 of 100,000"
+    )
+    assert not any("RNN-VAE" in note for note in document.tables[0].notes)

@@ -276,6 +276,67 @@ def test_moving_average_is_what_is_scored(dataset: Dataset, tmp_path: Path) -> N
         assert torch.allclose(average, (weights[2][name] + weights[3][name]) / 2, atol=1e-7)
 
 
+class Drifting(LS4):
+    """A loss that cannot improve while the weights go on moving."""
+
+    def loss(self, batch: Batch, step: int, generator: torch.Generator) -> Loss:
+        total = self.z_start.sum()
+        return Loss(total - total.detach() + 1)
+
+
+@pytest.fixture
+def drifting(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """With patience 0 the rate halves after every epoch but the first: of 3 steps, 14 times."""
+    monkeypatch.setattr(trainer, "spec_code_hash", lambda spec: "test")
+    spec = spec_of(steps=1000, log_every=100, ema_decay=0.99, checkpoint_every=0)
+    return spec | {"class": f"{__name__}:Drifting", "config": spec["config"] | {"lr_patience": 0}}
+
+
+FROZEN_AT = 3 * (1 + 14)
+
+
+def test_a_training_ends_where_its_schedule_is_frozen(dataset, tmp_path: Path, drifting) -> None:
+    outcome = train(drifting, dataset, tmp_path / "average", CPU)
+    assert (outcome.status, outcome.ended, outcome.steps) == ("done", "frozen", FROZEN_AT)
+    assert [row["step"] for row in history(tmp_path / "average")] == [FROZEN_AT]
+    assert json.loads((tmp_path / "average" / "train.json").read_text())["ended"] == "frozen"
+    drifting["training"]["ema_decay"] = None
+    train(drifting, dataset, tmp_path / "last", CPU)
+    average, last = (
+        load_file(tmp_path / name / "weights.safetensors") for name in ("average", "last")
+    )
+    assert last["z_start"].abs().min() > 0.005, "the weights did not move"
+    assert all(torch.equal(average[name], last[name]) for name in last)
+    record = _record(drifting, dataset, tmp_path / "last")
+    assert (record["ended"], record["steps"]) == ("frozen", FROZEN_AT)
+
+
+@pytest.mark.parametrize("at", [10, FROZEN_AT - 1, FROZEN_AT])
+def test_a_frozen_training_resumes_to_the_same_bytes(
+    dataset, tmp_path: Path, drifting, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    train(drifting, dataset, tmp_path / "whole", CPU)
+    save = trainer._Run.save
+
+    def interrupt(self: trainer._Run) -> None:
+        save(self)
+        if self.step == at:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(trainer._Run, "save", interrupt)
+        train(drifting, dataset, tmp_path / "killed", CPU)
+    assert train(drifting, dataset, tmp_path / "killed", CPU).ended == "frozen"
+    for name in ("weights.safetensors", "history.jsonl"):
+        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "killed" / name).read_bytes()
+
+
+def test_a_plain_mean_of_the_weights_takes_every_step(dataset, tmp_path: Path, drifting) -> None:
+    drifting["training"] |= {"ema_decay": None, "swa_start": 10, "steps": FROZEN_AT + 5}
+    outcome = train(drifting, dataset, tmp_path, CPU)
+    assert (outcome.ended, outcome.steps) == ("steps", FROZEN_AT + 5)
+
+
 class Phased(Model):
     """Two networks of one number each; the second one is trained at odd steps, of a large loss."""
 
