@@ -1,24 +1,35 @@
-"""Residual blocks and the multi-scale network that LS4's three parts are made of.
+"""Residual blocks and the multi-scale networks of which LS4's three parts are made.
 
-A residual block is v + f(LN(v)) with f a state space layer or a two-layer feed-forward map; a pair
-is one of each. A network lifts its input to H channels, runs a stack of pairs, optionally around a
-coarser stack, and reads out linearly; the prior and the posterior read out through two more layers.
+A residual block is v + f(norm(v)) with f a state space layer or a two-layer feed-forward map; a
+pair is one of each. A network maps its input to H channels, runs a stack of pairs, optionally
+around a coarser stack, and reads out linearly; the prior and the posterior read out through two
+more layers.
 
 Every module has two modes that agree: ``forward`` over a whole sequence (B, L, .), and ``stepper``,
-a function that consumes one time step (B, .) at a time. Both are causal.
+which returns a function of one time step (B, .) at a time. Both are causal.
 
     level(v)  = pairs(v) + v                                       no pooling
     level(v)  = pairs(s) + s,  s = v + Up(level'(Down(v)))         pooling by p, level' at twice H
 
 Down joins p consecutive steps; Up splits them again *after a delay of one coarse step*, which keeps
-the coarse path causal: at step n it knows the inputs of the groups that are complete before n.
+the coarse path causal: at step n it has the inputs of the groups that are complete before n.
 
-Beside the sequence, modules are given ``time``, with the axes (B, L) or, for a step, (B): whatever
-the state space layers want to know of time, such as gaps; or the times themselves, of which a
-network with a time embedding then tells its blocks; or nothing.
+Beside the sequence every module gets ``time``, (B, L) or, for one step, (B,): what the state space
+layers use of the times, such as gaps, or the times themselves for a network with a time embedding,
+which hands the embedding (B, L, E) to its blocks, or None.
+
+======== ============= ==========================================================================
+symbol   shape         meaning
+======== ============= ==========================================================================
+v, s     (B, L, H)     inputs of a level and of its pairs
+H                      width at the finest resolution; doubles at each coarser one
+p                      pooling factor
+E                      width of the time embedding
+======== ============= ==========================================================================
 """
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import Protocol, runtime_checkable
 
@@ -27,57 +38,75 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ls4.ssm import Layer, S4Layer, Step
+from ls4.layer import Layer, S4Layer, Step
 
 
 @runtime_checkable
 class Steppable(Protocol):
-    """What a residual block goes around: a causal map of sequences with a recurrent mode."""
+    """What a residual block wraps: a causal map of sequences with a recurrent mode."""
 
     def __call__(self, v: Tensor, time: Tensor | None = None) -> Tensor: ...
 
     def stepper(self, batch: int) -> Step: ...
 
 
-MakeLayer = Callable[[int], Steppable]  # from the width
+MakeLayer = Callable[[int], Steppable]  # from a width
 MakeNorm = Callable[[int], nn.Module]
 
 
-class FeedForward(nn.Sequential):
+class FeedForward(nn.ModuleList):
     """Linear(H, 2H), GELU, Linear(2H, H)."""
 
     def __init__(self, width: int):
-        super().__init__(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
+        super().__init__([nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width)])
 
     def forward(self, v: Tensor, time: Tensor | None = None) -> Tensor:
-        return super().forward(v)
+        for module in self:
+            v = module(v)
+        return v
 
     def stepper(self, batch: int) -> Step:
-        return self
+        return self  # the same map at every step
 
 
-class TimeEmbedding(nn.Sequential):
+class TimeEmbedding(nn.ModuleList):
     """Sinusoids of a time, Linear(2E, 4E), SiLU, Linear(4E, E); angular frequencies 1 to 1e-4."""
 
     frequencies: Tensor
 
     def __init__(self, d_temb: int):
         super().__init__(
-            nn.Linear(2 * d_temb, 4 * d_temb), nn.SiLU(), nn.Linear(4 * d_temb, d_temb)
+            [nn.Linear(2 * d_temb, 4 * d_temb), nn.SiLU(), nn.Linear(4 * d_temb, d_temb)]
         )
         frequencies = torch.logspace(0, -4, d_temb)
         self.register_buffer("frequencies", frequencies, persistent=False)
 
     def forward(self, t: Float[Tensor, "*B"]) -> Float[Tensor, "*B E"]:
         phase = t.unsqueeze(-1) * self.frequencies
-        return super().forward(torch.cat([phase.sin(), phase.cos()], -1))
+        embedding = torch.cat([phase.sin(), phase.cos()], -1)
+        for module in self:
+            embedding = module(embedding)
+        return embedding
 
 
 class Residual(nn.Module):
-    """v + f(norm(v)), plus a linear map of the time embedding where there is one."""
+    """v + f(norm(v)), plus a linear map of the time embedding where there is one.
+
+    Parameters
+    ----------
+    width : int
+        H.
+    f : Steppable
+        A state space layer or a feed-forward map.
+    d_temb : int
+        Width of the time embedding, 0 for none.
+    norm : function
+        Makes the normalisation from a width.
+    """
 
     def __init__(self, width: int, f: Steppable, d_temb: int, norm: MakeNorm):
         super().__init__()
+        self.width = width
         self.norm = norm(width)
         self.f = f
         self.shift = nn.Linear(d_temb, width) if d_temb else None
@@ -130,11 +159,11 @@ class Level(nn.Module):
     pool : sequence of int
         Pooling factors, finest first; empty for a single resolution.
     layer : function
-        Makes a state space layer of a width.
+        Makes a state space layer from a width.
     d_temb : int
-        Width of the time embedding, 0 for none. The coarser resolutions are told nothing of time.
+        Width of the time embedding, 0 for none. The coarser resolutions get no time.
     norm : function
-        Makes a residual block's normalisation of a width.
+        Makes a residual block's normalisation from a width.
     """
 
     def __init__(
@@ -169,7 +198,8 @@ class Level(nn.Module):
             return lambda v, time: pairs(v, time) + v
         coarse = self.coarse.stepper(batch)
         width = self.down.in_features // self.p
-        ready = list(self.down.weight.new_zeros(self.p, batch, width))  # what Up emits next
+        # Up's outputs for the current group of p steps, zero for the first; and its inputs so far
+        ready = list(self.down.weight.new_zeros(self.p, batch, width))
         group: list[Tensor] = []
 
         def step(v: Tensor, time: Tensor | None) -> Tensor:
@@ -197,12 +227,12 @@ class Network(nn.Module):
     width, n_pairs, pool, d_temb
         See `Level`.
     layer : type of the state space layers
-        Made as ``layer(width, **options)``.
+        Built as ``layer(width, **options)``.
 
     Raises
     ------
     ValueError
-        If there is to be a time embedding with pooling.
+        For a time embedding together with pooling.
     """
 
     def __init__(
@@ -246,7 +276,15 @@ class GaussianNetwork(nn.Module):
     """A network whose output is a diagonal Gaussian: mean and log standard deviation.
 
     Both are state space layers of width `d_out` on the network's output, without norm or residual.
-    log sigma is clamped to `log_std_range`, since it enters exponentials.
+
+    Parameters
+    ----------
+    d_in, d_out : int
+        Channels of the input and of the Gaussian.
+    log_std_range : (float, float)
+        To which log sigma is clamped, since it enters exponentials.
+    network
+        The other arguments of `Network`.
     """
 
     def __init__(self, d_in: int, d_out: int, *, log_std_range: tuple[float, float], **network):
@@ -272,3 +310,12 @@ class GaussianNetwork(nn.Module):
             return mean(w, time), log_std(w, time).clamp(*self.log_std_range)
 
         return step
+
+
+def check_pooling(pool: Sequence[int], length: int) -> None:
+    """Raise a ValueError if the pooling factors do not divide the length of the data."""
+    if length % math.prod(pool):
+        raise ValueError(
+            f"ls4 with pool {list(pool)}: expected a length divisible by {math.prod(pool)},"
+            f" found {length}"
+        )

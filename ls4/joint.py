@@ -1,13 +1,14 @@
-"""The layer of two streams that the decoder of LS4 by its paper is made of.
+"""The layer of two streams, of which the decoder of LS4 by its paper is made (`ls4.paper`).
 
-Beside the latent path runs the observed series, and one state per channel listens to both:
+One stream carries the latent path, the other the observed series. Each channel has one state, which
+is driven by both:
 
     h'(t) = A h(t) + B z(t) + E x(t)                                     (LS4, eq. 2 and section 4)
     y_z   = C_z h + D_z z + F_z x,   out_z = GLU(G_z GELU(y_z) + b_z)
     y_x   = C_x h + D_x z + F_x x,   out_x = GLU(G_x GELU(y_x) + b_x)
 
-A is diagonal, S4D-LegS initially, discretised by zero-order hold. Four kernels, one from each
-stream to each, whose spectra are multiplied with two and summed to two:
+A is diagonal, S4D-LegS initially, discretised by zero-order hold. So the output streams are causal
+convolutions of the input streams, with a kernel from each stream to each:
 
     y_s = K^{zs} * z + K^{xs} * x,   K^{rs}_l = 2 Re(C_s Abar^l Bbar_r) + [l = 0] (skip)_{sr}
 
@@ -33,17 +34,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ls4.ssm import (
-    Discrete,
-    Dynamics,
-    Step,
-    discretise_zoh,
-    kernel,
-    legs,
-    mixing_convolution,
-    real,
-    with_skip,
-)
+from ls4.convolution import mixing_convolution
+from ls4.hippo import initial_modes
+from ls4.kernel import Discrete, as_real, discretise_zoh, kernel, with_skip
+from ls4.layer import Dynamics, Layer, Step
 
 STREAMS = 2
 
@@ -55,12 +49,15 @@ class JointSSM(Dynamics):
     ----------
     H, N : int
         Channels of each stream and state size (even).
+
+    Raises
+    ------
+    ValueError
+        If N is odd.
     """
 
     def __init__(self, H: int, N: int):
-        if N % 2:
-            raise ValueError(f"state size N: expected an even number, found {N}")
-        modes = legs(N)
+        modes = initial_modes("legs", N)
         super().__init__(modes.Lambda.repeat(H, 1), H)
         B = torch.view_as_real(modes.B).to(torch.get_default_dtype())
         self.B = nn.Parameter(B.repeat(STREAMS, H, 1, 1))
@@ -79,7 +76,7 @@ class JointSSM(Dynamics):
         )
 
     def forward(self, v: Float[Tensor, "B L W"], time: Tensor | None = None) -> Tensor:
-        """Convolve; `time` is not looked at: a row of the grid is a step."""
+        """Convolve; `time` is ignored: each row of the grid is one step."""
         K = kernel(self.discretise(), v.shape[1]).view(*self.D.shape, -1)  # (to, from, H, L)
         return mixing_convolution(v, with_skip(K, self.D))
 
@@ -92,11 +89,11 @@ class JointSSM(Dynamics):
         system = self.discretise()
         a, b, C = (v.view(*self.D.shape, -1) for v in (system.a, system.b, system.C))
         a = a[0, 0].unsqueeze(1)  # (H, 1, M)
-        writes = real(b[0].transpose(0, 1))  # (H, 2, N)
-        reads = real(2 * C[:, 0].transpose(0, 1).conj())  # (H, 2, N)
+        writes = as_real(b[0].transpose(0, 1))  # (H, 2, N)
+        reads = as_real(2 * C[:, 0].transpose(0, 1).conj())  # (H, 2, N)
         D = self.D.permute(2, 0, 1).contiguous()  # (H, to, from)
         h = a.new_zeros(a.shape[0], batch, a.shape[2])
-        h_real = real(h)  # the same memory
+        h_real = as_real(h)  # the same memory
 
         def step(v: Tensor, time: Tensor | None = None) -> Tensor:
             u = v.unflatten(-1, (STREAMS, -1)).permute(2, 1, 0)  # (H, 2, B)
@@ -107,8 +104,8 @@ class JointSSM(Dynamics):
         return step
 
 
-class JointLayer(nn.Module):
-    """Systems with skips, GELU, then a position-wise gated linear map of each stream.
+class JointLayer(Layer):
+    """The layer of this module's docstring.
 
     Parameters
     ----------
@@ -119,23 +116,14 @@ class JointLayer(nn.Module):
     """
 
     def __init__(self, width: int, state: int):
-        super().__init__()
         H = width // STREAMS
-        self.ssm = JointSSM(H, state)
+        super().__init__(JointSSM(H, state))
         self.linear = nn.ModuleList(nn.Linear(H, 2 * H) for _ in range(STREAMS))
 
     def mix(self, y: Float[Tensor, "*B W"]) -> Float[Tensor, "*B W"]:
         """Apply what follows the systems: GELU and each stream's gated linear map."""
         streams = zip(self.linear, F.gelu(y).chunk(STREAMS, -1), strict=True)
         return torch.cat([F.glu(linear(stream), -1) for linear, stream in streams], -1)
-
-    def forward(self, v: Float[Tensor, "B L W"], time: Tensor | None = None) -> Tensor:
-        return self.mix(self.ssm(v))
-
-    def stepper(self, batch: int) -> Step:
-        """Return a function (batch, W) -> (batch, W) for one step in time, from a zero state."""
-        step = self.ssm.stepper(batch)
-        return lambda v, time=None: self.mix(step(v))
 
 
 class StreamNorm(nn.ModuleList):

@@ -1,7 +1,7 @@
-"""LS4 by the equations of its paper: the decoder looks at the observed past, too.
+"""LS4 by the equations of its paper: the decoder uses the past of x, too.
 
 Zhou, Poli, Xu, Massaroli, Ermon 2023, "Deep Latent State Space Models for Time-Series Generation"
-(arXiv:2212.12749), section 4, where `ls4.model` has the semantics of the released code.
+(arXiv:2212.12749), section 4; `ls4.released` has the semantics of the released code instead.
 
     prior      p(z_n | z_<n)          = N(mu_p, sigma_p^2)   input z_{n-1}, gap_n
     posterior  q(z_n | x_<=n)         = N(mu_q, sigma_q^2)   input x_n m_n, m_n, gap_n
@@ -16,34 +16,35 @@ symbol   shape       meaning
 x, m     (B, L, D)   observed series, and 1 where the network may see it
 z        (B, L, Z)   latent path
 mu       (B, L, D)   mean of an observation, read out from the stream of x
-gap      (B, L)      log(1 + time since the row before), see `ls4.time`
+gap      (B, L)      log(1 + delta), delta the time since the row before (`ls4.latent`)
 sigma    scalar      standard deviation of the observation noise
 ======== =========== ===================================================================
 
-Prior and posterior are those of `ls4.model`; the decoder is a stack of the same form made of
-two-stream layers (`ls4.joint`): the feed-forward maps, and pooling, act on both streams side by
-side, each stream has its own LayerNorm. A sample contains the observation noise: x_n is drawn from
-N(mu_n, sigma^2), returned and fed back. The loss is the negative evidence bound, into which the KL
-is let in over the first `kl_steps` steps: a decoder that sees past x gives up the latent path even
-more readily than one that does not, and what it cannot tell from the past is then in no sample.
+The decoder is a stack of the same form as the other two networks, made of two-stream layers
+(`ls4.joint`): the feed-forward maps and pooling act on both streams side by side, and each stream
+has its own LayerNorm. A sample contains the observation noise: x_n is drawn from N(mu_n, sigma^2),
+returned and fed back. The loss is the negative evidence bound; the weight of the KL rises over the
+first 1,000 steps. Without that the model would learn to ignore the latent path, which a decoder
+that sees the past of x needs even less than one that does not; what the past does not determine
+would then be missing from every sample.
 
-The decoder's m is what the batch shows, in training as in prediction. So
+The decoder's m is the mask of the batch, in training as in prediction:
 
-* in generation and reconstruction everything before row n is known to p(x_n | .), and the bound is
-  one for the autoregressive density that `sample` draws from;
-* in extrapolation and interpolation hidden values are independent of each other given z and what is
-  visible before them, and the bounds are those of `ls4.model` with p(x_n | V_<n, z_<=n) in place of
-  p(x_n | z_<=n).
+* In generation and reconstruction everything before row n is known to p(x_n | .), and the bound is
+  one for the autoregressive density that `sample` draws from.
+* In extrapolation and interpolation hidden values are independent of each other given z and what is
+  visible before them, and the bounds are those of `ls4.latent` with p(x_n | V_<n, z_<=n), V being
+  what is visible.
 
 With a decoder that ignores z the model is an autoregressive S4, for which posterior = prior makes
 the bound tight (proposition 4.1).
 
-Where the paper leaves it open, or the form of `ls4` was preferred:
+Where the paper leaves it open, or the form of the released code was preferred:
 
 * Inputs are shifted once, in front of each stack, and one A serves all steps. The paper's layers
   have two, one of the last step; since C is free that is the same class of functions.
 * Blocks are v + f(LN(v)) with gated maps and feed-forward layers, as released.
-* Mask and gaps are inputs of the networks; the state space layers take a row as a step.
+* Mask and gaps are inputs of the networks; for the state space layers each row is one step.
 """
 
 import functools
@@ -55,22 +56,31 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from harness.contract import Shape
-from ls4.blocks import Level
+from harness.contract import Batch, Shape
+from ls4.blocks import Level, check_pooling
+from ls4.gaussian import normal
 from ls4.joint import STREAMS, JointLayer, StreamNorm
-from ls4.model import check_pooling, delay, normal
-from ls4.time import TimedConfig, TimedSSM
+from ls4.latent import (
+    GapConfig,
+    LatentSSM,
+    delay,
+    gaps,
+    kl_weight,
+    per_target_value,
+    with_gap,
+    with_mask_and_gap,
+)
 
 
 @dataclass(frozen=True)
-class LS4PaperConfig(TimedConfig):
+class LS4PaperConfig(GapConfig):
     """Hyper-parameters; those of LS4 where both have them."""
 
     pool: Sequence[int] = (1,)
 
 
 class JointNetwork(nn.Module):
-    """A linear map of each input, a level of two streams, LayerNorm and Linear of that of x.
+    """A linear map of each input, a level of two streams, LayerNorm and Linear of the stream of x.
 
     Parameters
     ----------
@@ -120,7 +130,7 @@ class JointNetwork(nn.Module):
         return self.readout(self.norm(v.chunk(STREAMS, -1)[1]))
 
 
-class LS4Paper(TimedSSM):
+class LS4Paper(LatentSSM):
     """Latent state space model with an autoregressive decoder; see the module's docstring.
 
     Raises
@@ -133,28 +143,51 @@ class LS4Paper(TimedSSM):
     decoder: JointNetwork
 
     def __init__(self, config: LS4PaperConfig, shape: Shape):
-        check_pooling(config.pool, shape)
+        check_pooling(config.pool, shape.length)
         d_x = 2 * shape.channels + 1
-        decoder = functools.partial(JointNetwork, d_x=d_x)
-        super().__init__(config, shape, decoder=decoder, pool=tuple(config.pool))
+        super().__init__(
+            config,
+            shape,
+            d_x=d_x,
+            d_z=config.latent + 1,
+            decoder=functools.partial(JointNetwork, d_x=d_x),
+            pool=tuple(config.pool),
+        )
         self.x_start = nn.Parameter(torch.zeros(d_x))
 
+    @property
+    def warm_up(self) -> int:
+        return self.config.kl_steps
+
+    def network_time(self, t: Float[Tensor, "B L"]) -> Float[Tensor, "B L"]:
+        return gaps(t, self.config, self.shape)
+
+    def posterior_input(self, x: Tensor, mask: Tensor, time: Tensor) -> Tensor:
+        return with_mask_and_gap(x, mask, time)
+
+    def latent_input(self, z: Float[Tensor, "*B Z"], time: Float[Tensor, "*B"]) -> Tensor:
+        return with_gap(z, time)
+
     def decode(
-        self, z: Float[Tensor, "B L Z"], time: Tensor, shown: Tensor | None = None
+        self, z: Float[Tensor, "B L Z"], time: Tensor, visible: Tensor
     ) -> Float[Tensor, "B L D"]:
         """Return the mean of p(x_n | x_<n, z_<=n) at every row, given what is visible of x."""
-        assert shown is not None, "this decoder looks at past x"
-        return self.activate(self.decoder(self.tell(z, time), delay(shown, self.x_start)))
+        return self.activate(self.decoder(self.latent_input(z, time), delay(visible, self.x_start)))
 
-    def emit(
+    def sample_observations(
         self, z: Float[Tensor, "B L Z"], time: Tensor, generator: torch.Generator
     ) -> Float[Tensor, "B L D"]:
         """Draw x_n from N(mu_n, sigma^2), step by step; each draw is the next step's past."""
         advance = self.decoder.stepper(len(z))
         before, path = self.x_start.expand(len(z), -1), []
-        for z_n, now in zip(z.unbind(1), time.unbind(1), strict=True):
-            mean = self.activate(advance(self.tell(z_n, now), before))
-            x = normal(mean, self.config.sigma, generator)
-            before = self.see(x, torch.ones_like(x), now)
-            path.append(x)
+        for z_n, time_n in zip(z.unbind(1), time.unbind(1), strict=True):
+            mean = self.activate(advance(self.latent_input(z_n, time_n), before))
+            x_n = normal(mean, self.config.sigma, generator)
+            before = self.posterior_input(x_n, torch.ones_like(x_n), time_n)
+            path.append(x_n)
         return torch.stack(path, 1)
+
+    def weigh(self, kl: Tensor, nll: Tensor, batch: Batch, step: int) -> tuple[Tensor, Tensor]:
+        """Return the bound in nats for each target value, the KL with its present weight."""
+        kl, nll = per_target_value(kl, nll, batch)
+        return kl * kl_weight(step, self.config), nll

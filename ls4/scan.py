@@ -1,12 +1,12 @@
 """A state space layer for rows at any times, solved by a scan.
 
-One system with H inputs, H outputs and P complex modes, as in S5, where S4 has H systems with one
-input each: its states are few enough to be computed one after the other.
+One system with H inputs, H outputs and P complex modes, as in S5, in place of S4's H systems with
+one input each: so few states that they can be computed one after the other.
 
     h'(t) = dt (Lambda h(t) + B u(t)),   y(t) = 2 Re(C h(t)) + D u(t)              (S5, eq. 1)
 
-A row's input is held over the gap delta_n that ends at the row. So the solution is exact, a decay
-by exp(Lambda dt delta_n) from where the row before left the state towards its fixed point -v_n:
+A row's input is held over the gap delta_n that ends at the row. So the solution is exact: over the
+gap the state decays from h_{n-1} towards its fixed point -v_n, by exp(Lambda dt delta_n):
 
     h_n = h_{n-1} + E_n (h_{n-1} + v_n),   E_n = exp(Lambda dt delta_n) - 1,   v_n = Lambda^-1 B u_n
 
@@ -22,8 +22,8 @@ D        (H,)          skip connection
 dt       (P,)          rate of each mode
 ======== ============= ==========================================================================
 
-A row that is put into a gap and repeats the input of the row that ends it changes no other output,
-and a row without a gap, such as padding, leaves the state as it is.
+If a gap is divided by one more row with the same input as the row at its end, no other output
+changes. A row without a gap, such as padding, leaves the state unchanged.
 
 References: Smith, Warrington, Linderman 2023, S5 (arXiv:2208.04933); Martin, Cundy 2018, the
 backward pass of a scan (arXiv:1709.04057); Gu et al. 2022, S4D-Lin (arXiv:2206.11893).
@@ -37,18 +37,21 @@ from jaxtyping import Complex, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ls4.ssm import Dynamics, Layer, Step, expm1, lin
+from ls4.hippo import initial_modes
+from ls4.kernel import expm1
+from ls4.layer import Dynamics, Layer, Step, gated
 
 
 def scan(a: Complex[Tensor, "B L P"], b: Complex[Tensor, "B L P"]) -> Complex[Tensor, "B L P"]:
     """Return h with h_n = a_n h_{n-1} + b_n from h = 0, for |a| <= 1. It carries no gradient.
 
-    Chunks of about sqrt(L) rows are solved side by side, each from 0; then what the chunks before
-    leave behind is carried over. Only products of successive `a` occur, so nothing can grow.
+    The sequence is cut into chunks of about sqrt(L) rows. All chunks are solved side by side, each
+    from h = 0; then the last state of each is carried over into the next. Only products of
+    successive `a` occur, so nothing can grow.
     """
     B, L, P = b.shape
-    size = math.isqrt(L - 1) + 1
-    padding = (0, 0, 0, -L % size)
+    size = math.isqrt(L - 1) + 1  # of a chunk: sqrt(L), rounded up
+    padding = (0, 0, 0, -L % size)  # up to whole chunks
     products = F.pad(a, padding).view(B, -1, size, P)  # of a, from a chunk's first row to each
     h = F.pad(b, padding).view(B, -1, size, P)
     for k in range(1, size):
@@ -66,7 +69,11 @@ def _growth(rate: Complex[Tensor, "P"], gap: Float[Tensor, "*B"]) -> Complex[Ten
 
 
 class _Relax(torch.autograd.Function):
-    """The gradient g of the state obeys the recurrence backwards: g_n = G_n + a_{n+1}^* g_{n+1}."""
+    """The recurrence of `relax`.
+
+    The gradient g of the state obeys the same recurrence backwards: with the gradient G of the
+    output, g_n = G_n + a_{n+1}^* g_{n+1}.
+    """
 
     @staticmethod
     def forward(ctx: Any, rate: Tensor, gap: Tensor, v: Tensor) -> Tensor:
@@ -98,7 +105,7 @@ def relax(
     gap : (B, L)
         Not negative. No gradient with respect to the gaps.
     v : (B, L, P)
-        The negative of the state that each row pulls to.
+        Minus the fixed point of the state at each row.
     """
     h = _Relax.apply(rate, gap, v)
     assert isinstance(h, Tensor)
@@ -112,12 +119,15 @@ class MIMO(Dynamics):
     ----------
     H, N : int
         Channels and state size (even); P = N/2.
+
+    Raises
+    ------
+    ValueError
+        If N is odd.
     """
 
     def __init__(self, H: int, N: int):
-        if N % 2:
-            raise ValueError(f"state size N: expected an even number, found {N}")
-        super().__init__(lin(N).Lambda, N // 2)
+        super().__init__(initial_modes("lin", N).Lambda, N // 2)
         self.B = nn.Parameter(torch.randn(N // 2, H, 2) * math.sqrt(0.5 / H))  # E |B u|^2 = E u_i^2
         self.C = nn.Parameter(torch.randn(H, N // 2, 2) * math.sqrt(0.5))  # E |C|^2 = 1
         self.D = nn.Parameter(torch.randn(H))
@@ -154,7 +164,7 @@ class MIMO(Dynamics):
 
 
 class ScanLayer(Layer):
-    """A layer like S4's around a `MIMO` system.
+    """A `MIMO` system, GELU, then a position-wise gated linear map.
 
     Parameters
     ----------
@@ -163,4 +173,8 @@ class ScanLayer(Layer):
     """
 
     def __init__(self, width: int, state: int):
-        super().__init__(width, MIMO(width, state))
+        super().__init__(MIMO(width, state))
+        self.linear = nn.Linear(width, 2 * width)
+
+    def mix(self, y: Float[Tensor, "*B H"]) -> Float[Tensor, "*B H"]:
+        return gated(self.linear, y)
