@@ -7,13 +7,13 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Int, Int64
+from jaxtyping import Bool, Float, Float32, Float64, Int, Int64
 
 from datasets.errors import DataError
 from datasets.files import load_arrays, replacing, require, save_arrays, sha256
@@ -34,6 +34,22 @@ def write_unavailable(path: Path, split: Path, report: Path, name: str, reason: 
         _write_json(file, {"dataset": name, UNAVAILABLE: reason})
 
 
+@dataclass(frozen=True)
+class Scaling:
+    """One scaling of all values alike: x = (value - mean) / deviation."""
+
+    mean: float = 0.0
+    deviation: float = 1.0
+
+    def apply(self, values: Float[np.ndarray, "*n"]) -> Float32[np.ndarray, "*n"]:
+        """Scale values in the data's own unit."""
+        return ((values.astype(np.float64) - self.mean) / self.deviation).astype(np.float32)
+
+    def undo(self, x: Float[np.ndarray, "*n"]) -> Float64[np.ndarray, "*n"]:
+        """Bring scaled values back to the data's own unit."""
+        return self.mean + self.deviation * x.astype(np.float64)
+
+
 @dataclass(frozen=True, eq=False)
 class Dataset:
     """Normalised series on their time grids, with the split that every model shares.
@@ -52,9 +68,13 @@ class Dataset:
         Sorted indices into N, disjoint, together all of N.
     label : (N,) or None
         A class of each series that models do not see, such as the exponent p of FLAME.
+    group : (N,) or None
+        What a series belongs to with others that it depends on, such as a station; not part of
+        the digests.
     meta : dict
         What a reader wants to know and JSON can hold: title, normalisation, unit, counts, files
-        with their sha256, options, split, warnings. Not part of the digests.
+        with their sha256, options, split, warnings, and the scaling if it is one of all values.
+        Not part of the digests.
 
     Raises
     ------
@@ -71,6 +91,7 @@ class Dataset:
     test: Int64[np.ndarray, "_"]
     label: Int[np.ndarray, "N"] | None
     meta: dict[str, Any]
+    group: Int[np.ndarray, "N"] | None = None
 
     def __post_init__(self) -> None:
         def check(ok: Any, expected: str, found: Any) -> None:
@@ -96,6 +117,13 @@ class Dataset:
         )
         if self.label is not None:
             check(self.label.shape == x.shape[:1], f"{len(x)} labels", self.label.shape)
+        if self.group is not None:
+            check(self.group.shape == x.shape[:1], f"{len(x)} groups", self.group.shape)
+
+    @property
+    def scaling(self) -> Scaling:
+        """Return how values were scaled; as if not at all if not all were scaled alike."""
+        return Scaling(**self.meta.get("scaling", {}))
 
     @cached_property
     def data_digest(self) -> str:
@@ -115,8 +143,10 @@ class Dataset:
             "data_digest": self.data_digest,
             "split_digest": self.split_digest,
         }
-        strings = {key: np.array(text) for key, text in texts.items()}
-        save_arrays(Path(path), self._values() | self._indices() | strings)
+        arrays = {key: np.array(text) for key, text in texts.items()}
+        if self.group is not None:
+            arrays["group"] = self.group
+        save_arrays(Path(path), self._values() | self._indices() | arrays)
 
     @classmethod
     def load(cls, path: Path) -> "Dataset":
@@ -145,6 +175,7 @@ class Dataset:
             validation=arrays["validation"],
             test=arrays["test"],
             label=arrays.get("label"),
+            group=arrays.get("group"),
             meta=json.loads(str(arrays["meta"])),
         )
         for digest in digests:
@@ -256,10 +287,12 @@ def build(
     t: Float32[np.ndarray, "N L"],
     mask: Bool[np.ndarray, "N L D"],
     label: Int[np.ndarray, "N"] | None = None,
+    group: Int[np.ndarray, "N"] | None = None,
     split_options: Mapping[str, Any],
     parts: Parts | None = None,
     normalisation: str,
     unit: str,
+    scaling: Scaling | None = None,
     time: str = "the whole grid",
     channels: Sequence[str] = (),
     files: Sequence[Path] = (),
@@ -271,12 +304,16 @@ def build(
 
     Parameters
     ----------
+    group : (N,), optional
+        What series belong to, see `Dataset`.
     split_options : mapping
         ``seed`` and ``fractions``, as `datasets.base.split` takes them.
     parts : (train, validation, test), optional
-        Sorted indices of a split that was drawn already, as `split_options` says.
+        Sorted indices of a split that was drawn already; `split_options` says how.
     normalisation, unit : str
         What was done to the values, and what 1 means afterwards.
+    scaling : Scaling, optional
+        The same as numbers, if all values were scaled alike: it can be undone then.
     time : str
         What 1 means on the time axis, such as "48 h".
     channels : names, optional
@@ -292,6 +329,7 @@ def build(
         "title": title,
         "normalisation": normalisation,
         "unit": unit,
+        **({"scaling": asdict(scaling)} if scaling else {}),
         "time": time,
         "channels": list(channels),
         "counts": {
@@ -310,7 +348,7 @@ def build(
         "warnings": list(warnings),
         "report": dict(report or {}),
     }
-    return Dataset(name, x, t, mask, train, validation, test, label, meta)
+    return Dataset(name, x, t, mask, train, validation, test, label, meta, group)
 
 
 def regular_times(n: int, length: int) -> Float32[np.ndarray, "n {length}"]:

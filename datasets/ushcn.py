@@ -416,6 +416,7 @@ def _build(
         x=x32,
         t=t,
         mask=mask,
+        group=stations.astype(np.int64),
         split_options=split,
         parts=(train, validation, test),
         normalisation=f"outliers dropped, then min-max of each element, both by {scale}",
