@@ -1,4 +1,4 @@
-"""The one check that every score makes of the arrays it is given."""
+"""What scores of series share: the check of what they are given, and where a series begins."""
 
 import numpy as np
 
@@ -38,3 +38,14 @@ def check_series(**arrays: np.ndarray) -> None:
                 f"{name}: expected length {reference.shape[1]} and channels {reference.shape[2]} "
                 f"as in {like}, found length {values.shape[1]} and channels {values.shape[2]}"
             )
+
+
+def early_steps(length: int) -> list[int]:
+    """Return 4 steps, logarithmically equidistant between 0.5 % and 10 % of a trajectory.
+
+    Parameters
+    ----------
+    length : int
+        L; 1000 gives 5, 14, 37, 100.
+    """
+    return np.geomspace(0.005 * length, 0.1 * length, 4).round().astype(int).tolist()

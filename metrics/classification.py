@@ -9,7 +9,7 @@ References
 Zhou et al. 2023, arXiv:2212.12749, section 5.1 and appendix.
 """
 
-from typing import NamedTuple
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -22,7 +22,8 @@ from metrics.arrays import check_series
 from metrics.network import EPOCHS, WIDTH, Trunk, evaluate, literal_and_mean, seeded, tensor, train
 
 
-class ClassificationFit(NamedTuple):
+@dataclass(frozen=True)
+class ClassificationFit:
     """Scores of one classifier on the test part of its split.
 
     Attributes
@@ -37,6 +38,9 @@ class ClassificationFit(NamedTuple):
         Area under the ROC curve; 0.5 is best for the generator.
     n_test : int
         Number of test series, real and generated.
+    losses : (N + M,)
+        Cross-entropy of each real, then each generated series; NaN where it was trained on. Not
+        compared by ``==``.
     """
 
     literal: float
@@ -44,6 +48,7 @@ class ClassificationFit(NamedTuple):
     accuracy: float
     auc: float
     n_test: int
+    losses: Float[np.ndarray, "_"] = field(default_factory=lambda: np.empty(0), compare=False)
 
 
 class Classifier(nn.Module):
@@ -106,10 +111,13 @@ def classify(
     network = seeded(lambda: Classifier(real.shape[2]), seed).to(device)
     train(network, criterion, x[train_part], y[train_part], epochs, generator)
     logits, labels = evaluate(network, x[test_part]), y[test_part]
-    literal, bce = literal_and_mean(criterion(logits, labels))
+    losses = criterion(logits, labels)
+    literal, bce = literal_and_mean(losses)
+    by_series = np.full(len(x), np.nan)
+    by_series[test_part.cpu().numpy()] = losses.cpu().numpy()
     accuracy = ((logits > 0) == labels.bool()).float().mean().item()
     auc = _auc(logits.cpu().double().numpy(), labels.bool().cpu().numpy())
-    return ClassificationFit(literal, bce, accuracy, auc, len(labels))
+    return ClassificationFit(literal, bce, accuracy, auc, len(labels), by_series)
 
 
 def _split(generated: Bool[Tensor, "N"], generator: torch.Generator) -> tuple[Tensor, Tensor]:

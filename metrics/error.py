@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Float64
+from jaxtyping import Bool, Float, Float64, Int64
 
 
 class Sums(NamedTuple):
@@ -43,6 +43,10 @@ class Sums(NamedTuple):
 
     total: Float64[np.ndarray, "N D"]
     count: Float64[np.ndarray, "N D"]
+
+    def of_channels(self, channels: Int64[np.ndarray, "_"]) -> "Sums":
+        """Return the sums of some channels."""
+        return Sums(self.total[:, channels], self.count[:, channels])
 
     @staticmethod
     def concatenate(parts: Sequence["Sums"]) -> "Sums":

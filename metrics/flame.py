@@ -14,8 +14,8 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy.stats import wasserstein_distance
 
-from metrics.arrays import check_series
-from metrics.marginal import marginal_per_step
+from metrics.arrays import check_series, early_steps
+from metrics.marginal import ks_distance, marginal_per_step
 
 BINS = 50
 RANGE = (0.0, 1.0)
@@ -24,17 +24,6 @@ DECREASE = 0.01
 # The slowest flame (p = 3) crosses this band in 5.3 steps, so it has at most 6 values there.
 PLATEAU_BAND = (0.3, 0.9)
 PLATEAU_STEPS = 10
-
-
-def front_steps(length: int) -> list[int]:
-    """Return 4 steps, logarithmically equidistant between 0.5 % and 10 % of a trajectory.
-
-    Parameters
-    ----------
-    length : int
-        L; 1000 gives 5, 14, 37, 100.
-    """
-    return np.geomspace(0.005 * length, 0.1 * length, 4).round().astype(int).tolist()
 
 
 def flame_scores(
@@ -50,7 +39,7 @@ def flame_scores(
     name                 value
     ==================== ========================================================================
     marginal_step_s      total variation of the 50-bin histograms on [0, 1] at step s, in [0, 1]
-    marginal_steps       mean of these over the four steps of `front_steps`
+    marginal_steps       mean of these over the four steps of `early_steps`
     ignition_w1          Wasserstein-1 distance of the ignition times, in steps
     ignition_ks          Kolmogorov-Smirnov distance of the ignition times, in [0, 1]
     never_ignited        share of generated trajectories that never reach 0.5
@@ -78,7 +67,7 @@ def flame_scores(
             f"real: expected flame trajectories of one channel and {PLATEAU_STEPS} steps or more, "
             f"found {channels} channels and length {length}"
         )
-    steps = front_steps(length)
+    steps = early_steps(length)
     per_step = marginal_per_step(real, fake, steps, BINS, RANGE)
     x, g = real[..., 0].astype(np.float64), fake[..., 0].astype(np.float64)
     x_ignition, g_ignition = ignition_times(x), ignition_times(g)
@@ -87,7 +76,7 @@ def flame_scores(
         **{f"marginal_step_{s}": float(v) for s, v in zip(steps, per_step, strict=True)},
         "marginal_steps": float(per_step.mean()),
         "ignition_w1": float(wasserstein_distance(x_ignition, g_ignition)),
-        "ignition_ks": _ks_distance(x_ignition, g_ignition),
+        "ignition_ks": ks_distance(x_ignition, g_ignition),
         "never_ignited": float((g_ignition == length).mean()),
         "never_ignited_real": float((x_ignition == length).mean()),
         "max_slope_w1": float(wasserstein_distance(np.diff(x, axis=1).max(1), increases.max(1))),
@@ -108,10 +97,3 @@ def has_plateau(x: Float[np.ndarray, "N L"]) -> Bool[np.ndarray, "N"]:
     inside = (low <= x) & (x <= high)
     windows = np.lib.stride_tricks.sliding_window_view(inside, PLATEAU_STEPS, axis=1)
     return np.any(np.all(windows, axis=-1), axis=-1)
-
-
-def _ks_distance(x: np.ndarray, g: np.ndarray) -> float:
-    """Return the largest difference of two empirical distribution functions."""
-    at = np.concatenate([x, g])
-    x_cdf, g_cdf = (np.searchsorted(np.sort(a), at, side="right") / a.size for a in (x, g))
-    return float(np.abs(x_cdf - g_cdf).max())

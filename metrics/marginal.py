@@ -22,7 +22,7 @@ section 5.1 (its use here).
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from scipy.stats import wasserstein_distance
 
 from metrics.arrays import check_series
@@ -90,6 +90,21 @@ def wasserstein(real: Float[np.ndarray, "N L D"], fake: Float[np.ndarray, "M L D
         For unusable arrays.
     """
     return float(np.mean([wasserstein_distance(x, g) for x, g in _channels(real, fake)]))
+
+
+def ks_distance(x: Float[np.ndarray, "n"], g: Float[np.ndarray, "m"]) -> float:
+    """Return the Kolmogorov-Smirnov distance: the largest difference of distribution functions."""
+    x, g = np.sort(x), np.sort(g)
+    at = np.concatenate([x, g])
+    x_cdf, g_cdf = (np.searchsorted(a, at, side="right") / a.size for a in (x, g))
+    return float(np.abs(x_cdf - g_cdf).max())
+
+
+def total_variation(
+    p: Float[np.ndarray, "*n bins"], q: Float[np.ndarray, "*n bins"]
+) -> Float[np.ndarray, "*n"] | np.floating:
+    """Return half the summed difference of bin shares, all outside of the bins being one more."""
+    return 0.5 * (np.abs(p - q).sum(-1) + np.abs(p.sum(-1) - q.sum(-1)))
 
 
 def marginal_per_step(
@@ -176,6 +191,30 @@ def bootstrap(
     return float(np.std([score(resampled(real), resampled(fake)) for _ in range(n_boot)], ddof=1))
 
 
+def bin_counts(
+    real: Float[np.ndarray, "N L D"], fake: Float[np.ndarray, "M L D"]
+) -> tuple[Int[np.ndarray, "N D 51"], Int[np.ndarray, "M D 51"]]:
+    """Count the values of each series in the bins of `marginal_robust`, the last outside of all.
+
+    Raises
+    ------
+    ValueError
+        For unusable arrays, and for a channel that is constant in `real`.
+    """
+    check_series(real=real, fake=fake)
+    edges = [_edges(x) for x, _ in _channels(real, fake)]
+
+    def counts(series: np.ndarray) -> np.ndarray:
+        found = np.zeros((*series.shape[::2], BINS + 1), dtype=np.int32)
+        for i, d in np.ndindex(*found.shape[:2]):
+            values = series[i, :, d].astype(np.float64)
+            found[i, d, :-1] = np.histogram(values, edges[d])[0]
+            found[i, d, -1] = values.size - found[i, d, :-1].sum()
+        return found
+
+    return counts(real), counts(fake)
+
+
 def _channels(real: np.ndarray, fake: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
     """Pool each channel's values over series and steps, in double precision."""
     check_series(real=real, fake=fake)
@@ -199,7 +238,5 @@ def _edges(x: np.ndarray) -> np.ndarray:
 
 
 def _total_variation(x: np.ndarray, g: np.ndarray, edges: np.ndarray) -> float:
-    """Return half the summed difference of bin shares, all outside of `edges` being one bin."""
-    p = np.histogram(x, edges)[0] / x.size
-    q = np.histogram(g, edges)[0] / g.size
-    return 0.5 * (np.abs(p - q).sum() + abs(p.sum() - q.sum()))
+    p, q = (np.histogram(values, edges)[0] / values.size for values in (x, g))
+    return float(total_variation(p, q))

@@ -13,15 +13,14 @@ arXiv:2206.11893 (S4D-Lin, eq. 9). Zhou et al. 2023, arXiv:2212.12749, appendix 
 """
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from ls4.ssm import S4Layer, kernel, parameter_groups
+from metrics.s4d import S4D
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -33,6 +32,7 @@ class Unscorable(ValueError):
 WIDTH = 16
 STATE = 16
 LEARNING_RATE = 0.01
+DYNAMICS_LEARNING_RATE = 0.001
 BATCH = 128
 EPOCHS = 100
 # Series whose activations are held at once: a batch's gradient is summed over such parts, which is
@@ -52,28 +52,17 @@ class Trunk(nn.Module):
     def __init__(self, channels: int):
         super().__init__()
         self.encoder = nn.Linear(channels, WIDTH)
-        self.s4 = S4Layer(WIDTH, STATE, kernel="diagonal", init="lin", discretisation="zoh")
+        self.s4 = S4D(WIDTH, STATE // 2)
         self.norm = nn.LayerNorm(WIDTH)
-        with torch.no_grad():
-            self.s4.ssm.C.copy_(torch.tensor([1.0, 0.0]))  # C = 1 + 0i
 
     def forward(self, x: Float[Tensor, "B L D"]) -> Float[Tensor, "B L H"]:
         u = self.encoder(x)
         return self.norm(u + self.s4(u))
 
     def last(self, x: Float[Tensor, "B L D"], n: int) -> Float[Tensor, "B n H"]:
-        """Return the last `n` positions of `forward`, at a small part of its cost.
-
-        A few outputs of a convolution are a matrix product: no FFT, and nothing but the embedding
-        is computed at the other positions.
-        """
+        """Return the last `n` positions of `forward`, at a small part of its cost."""
         u = self.encoder(x)
-        K = kernel(self.s4.ssm.discretise(), u.shape[1])  # (H, L)
-        # row i holds the weights K_{l-k} of the inputs k = 0, 1, ... for output l = L - n + i
-        rows = F.pad(K.flip(1), (0, n - 1)).unfold(1, u.shape[1], 1).flip(1)  # (H, n, L)
-        y = torch.einsum("blh,hnl->bnh", u, rows)
-        u = u[:, -n:]
-        return self.norm(u + self.s4.mix(y + self.s4.ssm.D * u))
+        return self.norm(u[:, -n:] + self.s4.last(u, n))
 
 
 def seeded(build: Callable[[], M], seed: int) -> M:
@@ -114,7 +103,7 @@ def train(
     generator : torch.Generator
         Order of the series; on the CPU.
     """
-    optimiser = torch.optim.AdamW(parameter_groups(network, LEARNING_RATE), fused=True)
+    optimiser = torch.optim.AdamW(_groups(network), LEARNING_RATE, weight_decay=0.0, fused=True)
     for _ in range(epochs):
         order = torch.randperm(len(inputs), generator=generator).to(inputs.device)
         for batch in order.split(BATCH):
@@ -123,6 +112,15 @@ def train(
                 loss = criterion(network(inputs[part]), targets[part]).sum() / len(batch)
                 loss.backward()
             optimiser.step()
+
+
+def _groups(network: nn.Module) -> list[dict[str, Any]]:
+    """Partition the parameters: those of the state space layer's dynamics learn more slowly."""
+    layers = [module for module in network.modules() if isinstance(module, S4D)]
+    dynamics = [parameter for layer in layers for parameter in layer.dynamics()]
+    slow = {id(parameter) for parameter in dynamics}
+    rest = [parameter for parameter in network.parameters() if id(parameter) not in slow]
+    return [{"params": rest}, {"params": dynamics, "lr": DYNAMICS_LEARNING_RATE}]
 
 
 @torch.no_grad()

@@ -9,7 +9,8 @@ Zhou et al. 2023, arXiv:2212.12749, section 5.1 and appendix. Yoon et al. 2019, 
 Generative Adversarial Networks", NeurIPS (the idea).
 """
 
-from typing import Literal, NamedTuple
+from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 import torch
@@ -23,7 +24,8 @@ HORIZON = 10
 Output = Literal["identity", "sigmoid"]
 
 
-class PredictionFit(NamedTuple):
+@dataclass(frozen=True)
+class PredictionFit:
     """Scores of one predictor on the real series.
 
     Attributes
@@ -34,11 +36,15 @@ class PredictionFit(NamedTuple):
         Mean squared error over series, the last 10 positions and channels.
     n_test : int
         Number of real series.
+    errors : (N,)
+        Squared error of each real series, averaged over positions and channels. Not compared by
+        ``==``.
     """
 
     literal: float
     mse: float
     n_test: int
+    errors: Float[np.ndarray, "_"] = field(default_factory=lambda: np.empty(0), compare=False)
 
 
 class Predictor(nn.Module):
@@ -109,7 +115,7 @@ def predict(
     generator = torch.Generator().manual_seed(seed)
     train(network, criterion, train_set[:, :-1], train_set[:, -HORIZON:], epochs, generator)
     losses = criterion(evaluate(network, test_set[:, :-1]), test_set[:, -HORIZON:])
-    return PredictionFit(*literal_and_mean(losses), n_test=len(real))
+    return PredictionFit(*literal_and_mean(losses), len(real), losses.double().cpu().numpy())
 
 
 def persistence(real: Float[np.ndarray, "N L D"]) -> PredictionFit:
@@ -128,7 +134,7 @@ def persistence(real: Float[np.ndarray, "N L D"]) -> PredictionFit:
     check_series(real=real)
     _check_length(real)
     errors = np.square(np.diff(real[:, -HORIZON - 1 :], axis=1)).mean((1, 2))
-    return PredictionFit(*literal_and_mean(torch.from_numpy(errors)), n_test=len(real))
+    return PredictionFit(*literal_and_mean(torch.from_numpy(errors)), len(real), errors)
 
 
 def _check_length(real: np.ndarray) -> None:

@@ -1,0 +1,160 @@
+"""Paired comparisons of two rows that were scored on the same test series or records.
+
+Test series are drawn again with replacement, the same ones for both rows; generated series of each
+row by themselves. Evaluators had the same seeds for both rows, so they do not add to the
+difference. A row is better where the 95 % interval of the difference excludes 0.
+
+References
+----------
+Efron and Tibshirani 1993, "An Introduction to the Bootstrap", chapters 8 and 13 (percentile
+interval).
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+
+N_BOOT = 1000
+LEVEL = 0.05
+CHANCE = math.log(2)  # cross-entropy of a classifier that cannot tell; more is overfitting
+
+
+class SeriesErrors(NamedTuple):
+    """What generation leaves of its scores for single series.
+
+    Attributes
+    ----------
+    real_counts : (n, D, B)
+        Values of each test series in the bins of the marginal score, the last outside of all.
+    generated_counts : (m, D, B)
+        The same of the generated series.
+    classification : (F, n + m)
+        Cross-entropy of each real, then each generated series, by evaluator fit; NaN where it was
+        trained on.
+    prediction : (F, n)
+        Squared error of each test series, by evaluator fit.
+    """
+
+    real_counts: Int[np.ndarray, "n D B"]
+    generated_counts: Int[np.ndarray, "m D B"]
+    classification: Float[np.ndarray, "F nm"]
+    prediction: Float[np.ndarray, "F n"]
+
+
+class Interval(NamedTuple):
+    """A difference, first row less second, and the ends of its interval; lower is better."""
+
+    difference: float
+    low: float
+    high: float
+
+    @property
+    def first_is_better(self) -> bool:
+        return self.high < 0
+
+    @property
+    def second_is_better(self) -> bool:
+        return self.low > 0
+
+
+def differences(a: SeriesErrors, b: SeriesErrors, seed: int = 0) -> dict[str, Interval]:
+    """Return the paired differences of the robust scores of two rows, so that lower is better.
+
+    Parameters
+    ----------
+    a, b : SeriesErrors
+        Of two rows with the same test series and evaluator fits. A row without generated series has
+        prediction errors alone.
+    seed : int
+        Of the resampling.
+
+    Raises
+    ------
+    ValueError
+        If the rows have different numbers of test series.
+    """
+    n = a.prediction.shape[1]
+    if n != b.prediction.shape[1]:
+        raise ValueError(f"rows: expected the same test series, found {n}, {b.prediction.shape[1]}")
+    rng = np.random.default_rng(seed)
+    real = _weights(rng, n)
+    found = {"prediction": _interval(*(_prediction(row, real) for row in (a, b)))}
+    if all(len(row.generated_counts) for row in (a, b)):
+        generated = [_weights(rng, len(row.generated_counts)) for row in (a, b)]
+        rows = list(zip((a, b), generated, strict=True))
+        found["marginal"] = _interval(*(_marginal(row, real, own) for row, own in rows))
+        found["classification"] = _interval(
+            *(-np.minimum(_classification(row, real, own), CHANCE) for row, own in rows)
+        )
+    return found
+
+
+def skill(
+    squared: Float[np.ndarray, "N"],
+    reference: Float[np.ndarray, "N"],
+    group: Int[np.ndarray, "N"],
+    seed: int = 0,
+) -> Interval:
+    """Return the skill against a reference, 1 - error / error of the reference, and its interval.
+
+    Parameters
+    ----------
+    squared, reference : (N,)
+        Summed errors of each record: of a row, and of the reference on the same values.
+    group : (N,)
+        Records of one group, such as a station, are drawn again together.
+    seed : int
+        Of the resampling.
+
+    Raises
+    ------
+    ValueError
+        If the reference makes no error at all.
+    """
+    if not reference.sum() > 0:
+        raise ValueError("reference: expected errors above 0, found none")
+    _, index = np.unique(group, return_inverse=True)
+    own, other = (np.bincount(index, weights=values) for values in (squared, reference))
+    weights = _weights(np.random.default_rng(seed), len(own))
+    values = 1 - (weights @ own) / (weights @ other)
+    low, high = np.quantile(values[1:], [LEVEL / 2, 1 - LEVEL / 2])
+    return Interval(float(values[0]), float(low), float(high))
+
+
+def _weights(rng: np.random.Generator, n: int) -> Float[np.ndarray, "R n"]:
+    """How often each of n is drawn: once in the first row, at random in the others."""
+    drawn = rng.multinomial(n, np.full(n, 1 / n), size=N_BOOT)
+    return np.vstack([np.ones((1, n)), drawn])
+
+
+def _interval(a: Float[np.ndarray, "R"], b: Float[np.ndarray, "R"]) -> Interval:
+    difference = a - b
+    low, high = np.quantile(difference[1:], [LEVEL / 2, 1 - LEVEL / 2])
+    return Interval(float(difference[0]), float(low), float(high))
+
+
+def _prediction(row: SeriesErrors, real: Float[np.ndarray, "R n"]) -> Float[np.ndarray, "R"]:
+    return real @ row.prediction.mean(0) / real.sum(1)
+
+
+def _marginal(
+    row: SeriesErrors, real: Float[np.ndarray, "R n"], generated: Float[np.ndarray, "R m"]
+) -> Float[np.ndarray, "R"]:
+    """Total variation of binned values, averaged over channels."""
+    shares = []
+    for weights, counts in ((real, row.real_counts), (generated, row.generated_counts)):
+        total = np.einsum("rn,ndb->rdb", weights, counts.astype(np.float64))
+        shares.append(total / total.sum(-1, keepdims=True))
+    return 0.5 * np.abs(shares[0] - shares[1]).sum(-1).mean(-1)
+
+
+def _classification(
+    row: SeriesErrors, real: Float[np.ndarray, "R n"], generated: Float[np.ndarray, "R m"]
+) -> Float[np.ndarray, "R"]:
+    weights = np.hstack([real, generated])
+    tested = np.isfinite(row.classification)  # (F, n + m)
+    totals = weights @ np.where(tested, row.classification, 0).T  # (R, F)
+    counts = weights @ tested.T.astype(np.float64)
+    return np.divide(totals, counts, out=np.full_like(totals, CHANCE), where=counts > 0).mean(1)
