@@ -270,6 +270,11 @@ class ODE2VAE(Model):
         length, c = self.shape.length, self.config
         return max(min(length, length // 5 + step // c.steps_per_row), c.amort_len + 1)
 
+    @property
+    def warm_up(self) -> int:
+        """Steps until whole series are fitted."""
+        return self.config.steps_per_row * self.shape.length
+
     def optimisers(self) -> dict[str, Optimisation]:
         adam = torch.optim.Adam(self.parameters(), lr=self.config.lr)
         schedule = LambdaLR(adam, lambda step: 0.995 ** (step / 200))

@@ -157,6 +157,11 @@ class InitialStateVAE(Model):
     ) -> Float[Tensor, "S B L D"]:
         """Return x_hat on the grid `t`, where `z0` is the state at ``t[:, 0]``."""
 
+    @property
+    def warm_up(self) -> int:
+        """Steps until the weight of the KL is .95."""
+        return self.config.steps_per_epoch * (10 + math.ceil(math.log(0.05) / math.log(0.99)))
+
     def optimisers(self) -> dict[str, Optimisation]:
         return adamax(self, self.config.lr)
 

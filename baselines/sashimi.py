@@ -71,7 +71,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from harness.contract import Batch, Diverged, Loss, Model, Optimisation, Shape, Task
 from ls4.blocks import Level
-from ls4.ssm import S4Layer, parameter_groups
+from ls4.layer import S4Layer, parameter_groups
 
 LENGTH_SCALE = 1 / 3  # of the initial embedding, where values range over [-1, 1]
 
