@@ -1,4 +1,4 @@
-"""What the YAML files may say: one pydantic model a file kind, and from them the JSON schema.
+"""What the YAML files may say: a pydantic model for each kind of file, and from them JSON schemas.
 
 Unknown keys are errors everywhere. A model's own hyper-parameters are a dataclass beside the model;
 `model_config` checks them just as strictly.
@@ -6,33 +6,47 @@ Unknown keys are errors everywhere. A model's own hyper-parameters are a datacla
 
 import dataclasses
 import importlib
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from harness.errors import UserError
-from harness.tasks import Control, Task
+from harness.tasks import Task
 
-Budget = Literal["smoke", "cpu", "paper"]
+DEFAULT_ORDER = 100  # of a model among the rows
+REFERENCE = r"^[\w.]+:\w+$"  # module:name
 Grid = Literal["record", "union"]
+Seed = Annotated[int, Field(ge=0)]
 T = TypeVar("T", bound=BaseModel)
 
 
-class _Strict(BaseModel):
+class Strict(BaseModel):
+    """Unknown keys are refused, and nothing changes once it is made."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class GridBlock(_Strict):
+class GridBlock(Strict):
     """A product of data sets and rows; the grid is the union of its blocks."""
 
     task: Task
     datasets: list[str] = Field(min_length=1, description="names in config/datasets/")
     models: list[str] = Field(description="names in config/models/")
-    controls: list[Control] = Field(description="untrained rows")
-    seeds: list[int] = Field(min_length=1, description="training seeds; one cell each")
+    controls: list[str] = Field(description="untrained rows, names in config/controls.yaml")
+    seeds: list[Seed] = Field(min_length=1, description="training seeds; one cell each")
+    trace: list[Annotated[int, Field(ge=1)]] = Field(
+        [], description="optimiser steps at which the models' scores are followed, in generation"
+    )
+
+    @model_validator(mode="after")
+    def _traces_generation(self) -> "GridBlock":
+        if self.trace and self.task != "generation":
+            raise ValueError(f"trace: expected the task generation, found {self.task}")
+        return self
 
 
-class Protocol(_Strict):
+class Protocol(Strict):
     """What interpolation and extrapolation hide."""
 
     hidden: float = Field(
@@ -49,20 +63,22 @@ class Protocol(_Strict):
     seed: int = Field(default=0, description="of the choice of hidden time points")
 
 
-class Evaluation(_Strict):
+class Evaluation(Strict):
     """How samples and predictions are scored."""
 
     fits: int = Field(5, ge=1, description="evaluator fits of the robust scores")
     epochs: int = Field(
         100, ge=1, description="epochs of an evaluator fit; the paper's scores: 100"
     )
+    splits: int = Field(100, ge=1, description="random splits that the tests' power is measured on")
+    permutations: int = Field(199, ge=1, description="of labels, of a test in such a split")
     draws: int = Field(100, ge=1, description="draws from a predictive distribution")
     shares: list[float] = Field(
         [0.1, 0.3, 0.7, 0.9], description="shares of hidden points, beside the protocol's, to score"
     )
 
 
-class Runtime(_Strict):
+class Runtime(Strict):
     """The runtime experiment, figure 3: every model at every length, on made-up data."""
 
     models: list[str] = Field(min_length=1, description="names in config/models/")
@@ -70,17 +86,19 @@ class Runtime(_Strict):
     limit: float = Field(gt=0, description="seconds of a measurement")
 
 
-class DataOverride(_Strict):
+class DataOverride(Strict):
     """Changes to ``config/datasets/<name>.yaml``: the keys that can shrink a data set."""
 
     shard_options: dict[str, Any] = {}
     options: dict[str, Any] = {}
 
 
-class Settings(_Strict):
+class Settings(Strict):
     """``config/config.yaml`` and the files that change it."""
 
-    budget: Budget = Field(description="how much training a cell gets (config/models/*.yaml)")
+    budget: str = Field(
+        pattern=r"^\w+$", description="how much training a cell gets (config/budgets.yaml)"
+    )
     grid: list[GridBlock] = Field(min_length=1)
     evaluation: Evaluation
     protocol: Protocol = Protocol()
@@ -96,7 +114,7 @@ class Settings(_Strict):
     )
 
 
-class Training(_Strict):
+class Training(Strict):
     """How one budget trains a model (``training: <budget>:`` in ``config/models/<name>.yaml``)."""
 
     steps: int = Field(ge=1, description="optimiser steps")
@@ -104,6 +122,15 @@ class Training(_Strict):
     time_limit: float | None = Field(None, gt=0, description="minutes; then status timeout")
     log_every: int = Field(10, ge=1, description="steps between rows of the history")
     checkpoint_every: float = Field(2.0, ge=0, description="minutes between checkpoints")
+    patience: int | None = Field(
+        None,
+        ge=1,
+        description="stop after so many steps without a better validation loss, and score the"
+        " weights of the best one; `steps` are then the most that are taken",
+    )
+    validate_every: int | None = Field(
+        None, ge=1, description="steps between validation losses; by default `log_every`"
+    )
     grid: Grid = Field(
         "record", description="time grid of a batch: each record's own, or the union"
     )
@@ -119,6 +146,11 @@ class Training(_Strict):
     def average_from(self) -> int | None:
         """Steps before those whose weights are averaged; None if the last weights are scored."""
         return self.swa_start if self.ema_decay is None else self.ema_start
+
+    @property
+    def validation_interval(self) -> int:
+        """Steps between validation losses."""
+        return self.validate_every or self.log_every
 
     @model_validator(mode="after")
     def _one_average(self) -> "Training":
@@ -142,36 +174,65 @@ class BudgetTraining(Training):
     datasets: dict[str, TrainingChanges] = {}
 
 
-class ModelFile(_Strict):
+class ModelFile(Strict):
     """``config/models/<name>.yaml``."""
 
-    base: str | None = Field(
-        None, description="model that this one is a variant of; this file says what differs"
+    label: str = Field(description="how tables and figures call it")
+    group: str = Field(description="kind of model, for readers of long tables")
+    order: int = Field(
+        DEFAULT_ORDER, description="place among the rows; rows of one place go by name"
     )
-    class_: str = Field(alias="class", pattern=r"^[\w.]+:\w+$", description="module:Class")
+    colour: str | None = Field(
+        None, pattern=r"^#[0-9A-Fa-f]{6}$", description="in all figures; assigned without it"
+    )
+    extends: str | None = Field(
+        None, description="model whose settings are taken over; this file says what differs"
+    )
+    variant_of: str | None = Field(
+        None, description="model beside which it stands, in the table of variants alone"
+    )
+    class_: str = Field(alias="class", pattern=REFERENCE, description="module:Class")
     config: dict[str, Any] = Field({}, description="fields that differ from the model's defaults")
     datasets: dict[str, dict[str, Any]] = Field(
-        {}, description="the same, by data set, or by task/data set"
+        {},
+        description="the same by data set, family of data sets, or task/either; later ones win:"
+        " family, data set, task/family, task/data set",
     )
     tiny: dict[str, Any] = Field(
         {}, description="fields that make it small, for the contract tests"
     )
-    training: dict[Budget, BudgetTraining]
+    training: dict[str, BudgetTraining]
 
 
-class Split(_Strict):
+class ControlEntry(Strict):
+    """An entry of ``config/controls.yaml``."""
+
+    label: str
+    tasks: list[Task] = Field(["generation"], min_length=1)
+    draw: str | None = Field(
+        None, pattern=REFERENCE, description="module:function (training series, n, rng) -> series"
+    )
+
+
+class Split(Strict):
     seed: int
     fractions: tuple[float, float, float] = Field(description="train, validation, test")
 
 
-class DatasetFile(_Strict):
+class DatasetFile(Strict):
     """``config/datasets/<name>.yaml``."""
 
     title: str
-    loader: str = Field(pattern=r"^[\w.]+:\w+$", description="module:function -> Dataset")
+    extends: str | None = Field(
+        None, description="data set whose description is taken over; this file says what differs"
+    )
+    family: str | None = Field(
+        None, description="what models' files may call it by, together with its like"
+    )
+    loader: str = Field(pattern=REFERENCE, description="module:function -> Dataset")
     files: list[str] = Field([], description="paths in datasets/manifest.yaml")
     shards: list[int] = Field([], description="parts that are generated in parallel")
-    shard: str | None = Field(None, pattern=r"^[\w.]+:\w+$", description="module:function")
+    shard: str | None = Field(None, pattern=REFERENCE, description="module:function")
     shard_options: dict[str, Any] = {}
     options: dict[str, Any] = Field({}, description="arguments of the loader")
     split: Split
@@ -179,9 +240,36 @@ class DatasetFile(_Strict):
         False, description="where the files cannot be had, cells are skipped instead of failing"
     )
     prediction_output: Literal["identity", "sigmoid"] = "identity"
-    own_scores: str | None = Field(
-        None, pattern=r"^[\w.]+:\w+$", description="module:function of scores only this set has"
+    evaluator_series: int | None = Field(
+        None,
+        ge=3,
+        description="how many test series, and samples, evaluators are given: the first; or all",
     )
+    season: int | None = Field(None, ge=1, description="time steps of a season, if there is one")
+    standardised: bool = Field(
+        False, description="every real series has mean 0 and deviation 1 by its preparation"
+    )
+    own_scores: str | None = Field(
+        None,
+        pattern=REFERENCE,
+        description="module:function of scores only this set has: (real, fake) -> numbers by name",
+    )
+    controls: dict[str, ControlEntry] = Field(
+        {}, description="rows of generation that only this set has, in the unit before scaling"
+    )
+
+    descriptors: list[str] = Field(
+        [], description="channels that are no time series; robust scores of predictions omit them"
+    )
+    transition: bool = Field(
+        False, description="draw figure 1 of the paper: means and histograms of the first steps"
+    )
+
+    @property
+    def scoring_references(self) -> list[str]:
+        """Functions that score this data set alone: its own scores and controls."""
+        own = [self.own_scores, *(control.draw for control in self.controls.values())]
+        return [reference for reference in own if reference]
 
 
 def check(kind: type[T], content: Any, where: str) -> T:
@@ -196,6 +284,20 @@ def check(kind: type[T], content: Any, where: str) -> T:
         return kind.model_validate(content)
     except ValidationError as error:
         raise UserError(f"{where}: {_first(error)}") from None
+
+
+def check_json(kind: type[T], path: Path, name: str) -> T:
+    """Read and validate a JSON file; `name` says in messages what it should be.
+
+    Raises
+    ------
+    UserError
+        If the file is no such thing.
+    """
+    try:
+        return kind.model_validate_json(path.read_text(encoding="utf-8"))
+    except ValidationError as error:
+        raise UserError(f"{path}: not {name}: {_first(error)}") from None
 
 
 def model_config(model_class: type, fields: dict[str, Any], where: str) -> Any:

@@ -19,9 +19,12 @@ from torch.optim import Optimizer
 from harness.tasks import TASKS, Task
 
 __all__ = [
-    "TASKS", "Batch", "Diverged", "Loss", "Model", "NegElbo", "Optimisation", "Prediction", "Shape",
-    "Task",
+    "FINAL_STEP", "TASKS", "Batch", "Diverged", "Loss", "Model", "NegElbo", "Optimisation",
+    "Prediction", "Shape", "Task",
 ]  # fmt: skip
+
+# An optimiser step after every warm-up and curriculum: the loss there is a model's final objective.
+FINAL_STEP = 10**9
 
 
 class Diverged(RuntimeError):
@@ -157,14 +160,24 @@ class Model(nn.Module, ABC):
         be scaled, too.
         """
 
+    @property
+    def warm_up(self) -> int:
+        """Optimiser steps until the training loss is the final objective, or nearly so."""
+        return 0
+
     @abstractmethod
     def optimisers(self) -> dict[str, Optimisation]:
-        """Build the optimisers, by the names that `Loss.optimiser` uses."""
+        """Build the optimisers, by the names that `Loss.optimiser` uses.
+
+        None of a model without parameters, which `calibrate` fits: its losses are only logged.
+        """
 
     def loss(self, batch: Batch, step: int, generator: torch.Generator) -> Loss:
         """Return the training loss of a batch at optimiser step `step` (0, 1, ...).
 
-        Also watched on the validation series. A model without one loss overrides `training_step`.
+        At `FINAL_STEP` it is the final objective, with the weights that terms have at the end of a
+        warm-up and without a curriculum; on the validation series it decides when a training
+        stops. A model without one loss overrides `training_step`.
         """
         raise NotImplementedError(f"{type(self).__name__} has no single loss")
 

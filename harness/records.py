@@ -11,19 +11,22 @@ import subprocess
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from datasets.files import replacing
-from harness.errors import UserError
-from harness.grid import ROOT
+from harness.catalogue import ROOT
+from harness.config import check_json
 
 Status = Literal["done", "diverged", "timeout", "oom", "failed", "skipped"]
-# Why a training that is done took no further step: its last one, or a schedule that had brought the
-# learning rate to next to nothing.
-Ending = Literal["steps", "frozen"]
+# Why a training that is done took no further step:
+# steps     it took all that its budget asks for
+# frozen    its schedule had brought the learning rate to next to nothing
+# patience  the validation loss had not improved for long enough
+# cap       it met the largest number of steps that it was allowed: not converged
+Ending = Literal["steps", "frozen", "patience", "cap"]
 IDENTITY = ["budget", "task", "dataset", "model", "seed"]
 
 
@@ -72,15 +75,17 @@ class Record(BaseModel):
     settings: dict[str, Any]  # class, config and training as resolved; variant_of
     # cost
     steps: int
-    ended: Ending | None = (
-        None  # None for controls, failures and records before there was this field
-    )
+    ended: Ending | None = None  # None for controls, failures and old records
+    best_step: int | None = None  # whose weights are scored, where a validation loss chose them
+    best_validation_loss: float | None = None
+    last_validation_loss: float | None = None
     train_seconds: float
     sample_seconds: float
     score_seconds: float
     peak_memory_bytes: int | None
     parameters: int
     # circumstances
+    version: str | None = None  # of this project; None before records carried it
     commit: str
     dirty: bool | None
     versions: dict[str, str]
@@ -95,6 +100,7 @@ def circumstances(device: torch.device) -> dict[str, Any]:
     changes = _git("status", "--porcelain", "--untracked-files=no")
     packages = ("torch", "torchdiffeq", "torchsde", "numpy", "scipy")
     return {
+        "version": (ROOT / "VERSION").read_text(encoding="utf-8").strip(),
         "commit": commit or "unknown",
         "dirty": None if changes is None else bool(changes),
         "versions": {"python": platform.python_version()} | {p: version(p) for p in packages},
@@ -152,28 +158,15 @@ def write(record: BaseModel, path: Path) -> None:
     write_json(path, record.model_dump())
 
 
-M = TypeVar("M", bound=BaseModel)
-
-
-def read_as(kind: type[M], path: Path, name: str) -> M:
-    """Read and check a file; `name` says in messages what it should be.
+def read(path: Path) -> Record:
+    """Read and check a record.
 
     Raises
     ------
     UserError
         If the file is no such thing.
     """
-    try:
-        return kind.model_validate_json(path.read_text(encoding="utf-8"))
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise UserError(f"{path}: not {name}: {where}: {first['msg']}") from None
-
-
-def read(path: Path) -> Record:
-    """Read and check a record; see `read_as`."""
-    return read_as(Record, path, "a record")
+    return check_json(Record, path, "a record")
 
 
 def find(folder: Path) -> list[Record]:

@@ -1,15 +1,10 @@
-"""What a model can be asked for, and the untrained rows beside it; see docs/scores.md."""
+"""What a model can be asked for; docs/scores.md says how each task is scored."""
 
 from typing import Literal, get_args
 
 Task = Literal["generation", "reconstruction", "interpolation", "extrapolation"]
 TASKS: tuple[Task, ...] = get_args(Task)
 
-Control = Literal[
-    "noise_floor", "memoriser", "gaussian", "white_noise", "persistence",
-    "mean", "locf", "linear", "gp",
-]  # fmt: skip
-CONTROLS: dict[Task, tuple[Control, ...]] = {
-    "generation": ("noise_floor", "memoriser", "gaussian", "white_noise", "persistence"),
-    **dict.fromkeys(TASKS[1:], ("mean", "locf", "linear", "gp")),
-}
+# The tables of the paper, by the tasks whose records they show.
+TABLES: dict[str, tuple[Task, ...]] = {"table1": TASKS[:1], "table2": TASKS[1:]}
+TABLE_OF: dict[str, str] = {task: table for table, tasks in TABLES.items() for task in tasks}

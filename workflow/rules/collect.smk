@@ -5,9 +5,11 @@
 rule tables:
     input:
         records=of_cells("record.json"),
+        errors=of_cells("errors.npz"),
+        powers=powers(),
         runtimes=run_times_of_all(),
-        published="harness/published.yaml",
-        code=code("harness.tables", "harness.scaling"),
+        published="harness/present/published.yaml",
+        code=code("harness.present.tables"),
     output:
         report(
             directory("<results>/tables"),
@@ -32,8 +34,10 @@ rule tables:
 rule table1:
     input:
         records=of_cells("record.json", tasks=TABLES["table1"]),
-        published="harness/published.yaml",
-        code=code("harness.tables"),
+        errors=of_cells("errors.npz", tasks=TABLES["table1"]),
+        powers=powers(),
+        published="harness/present/published.yaml",
+        code=code("harness.present.tables"),
     output:
         directory("<results>/table1"),
     log:
@@ -53,8 +57,9 @@ rule table1:
 use rule table1 as table2 with:
     input:
         records=of_cells("record.json", tasks=TABLES["table2"]),
-        published="harness/published.yaml",
-        code=code("harness.tables"),
+        errors=of_cells("errors.npz", tasks=TABLES["table2"]),
+        published="harness/present/published.yaml",
+        code=code("harness.present.tables"),
     output:
         directory("<results>/table2"),
     log:
@@ -70,9 +75,9 @@ use rule table1 as table2 with:
 rule figure3:
     input:
         records=run_times(),
-        published="harness/published.yaml",
-        style="harness/figures.mplstyle",
-        code=code("harness.scaling_figure"),
+        published="harness/present/published.yaml",
+        style="harness/present/figures/figures.mplstyle",
+        code=code("harness.present.figures"),
     output:
         directory("<results>/figure3"),
     log:
@@ -92,11 +97,13 @@ rule figures:
         records=of_cells("record.json"),
         summaries=of_cells("summary.npz"),
         histories=of_cells("history.jsonl", controls=False),
+        traces=traces(),
+        powers=powers(),
         runtimes=run_times_of_all(),
         data=prepared(),
-        published="harness/published.yaml",
-        style="harness/figures.mplstyle",
-        code=code("harness.figures", "harness.scaling_figure"),
+        published="harness/present/published.yaml",
+        style="harness/present/figures/figures.mplstyle",
+        code=code("harness.present.figures"),
     output:
         report(
             directory("<results>/figures"),
@@ -124,11 +131,13 @@ rule figures:
 rule report:
     input:
         records=of_cells("record.json"),
+        errors=of_cells("errors.npz"),
+        powers=powers(),
         runtimes=run_times_of_all(),
         tables="<results>/tables",
         figures="<results>/figures",
-        template="harness/report.html.j2",
-        code=code("harness.report"),
+        template="harness/present/templates/report.html.j2",
+        code=code("harness.present.report"),
     output:
         report("<results>/report.html", caption="../report/report.rst", category="Report"),
     log:
@@ -150,10 +159,10 @@ rule track:
         histories=of_cells("history.jsonl", controls=False),
         tables="<results>/tables",
         figures="<results>/figures",
-        code=code("harness.tracking"),
+        code=code("harness.present.tracking"),
     output:
         # Not the database: it holds the runs of other budgets too.
-        touch(f"<root>/mlflow/{config['budget']}.done"),
+        touch(f"<root>/mlflow/{SETTINGS.budget}.done"),
     log:
         "<logs>/track.log",
     benchmark:
@@ -162,8 +171,8 @@ rule track:
         "../../environment.yml"
     params:
         records=subpath(input.tables, parent=True),
-        uri=config["tracking_uri"] or f"sqlite:///{config['results']}/mlflow/mlflow.db",
-        artifacts=f"{config['results']}/mlflow/artifacts",
+        uri=SETTINGS.tracking_uri or f"sqlite:///{SETTINGS.results}/mlflow/mlflow.db",
+        artifacts=f"{SETTINGS.results}/mlflow/artifacts",
     message:
         "Import the runs into MLflow"
     shell:

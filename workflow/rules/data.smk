@@ -20,7 +20,8 @@ rule fetch:
 
 rule shard:
     input:
-        code=lambda wildcards: code(dataset_spec(wildcards)["shard"]),
+        description="<results>/data/{dataset}.json",
+        code=lambda wildcards: code(dataset(wildcards).shard),
     output:
         "<results>/data/shards/{dataset}/{shard}.npz",
     log:
@@ -29,19 +30,18 @@ rule shard:
         "<benchmarks>/shard/{dataset}/{shard}.tsv"
     conda:
         "../../environment.yml"
-    params:
-        spec=as_json(dataset_spec),
     message:
         "Generate {wildcards.dataset}, part {wildcards.shard}"
     shell:
-        "python -m harness shard {wildcards.dataset} {wildcards.shard} --spec {params.spec:q}"
-        " --out {output} &> {log}"
+        "python -m harness shard {wildcards.dataset} {wildcards.shard}"
+        " --description {input.description} --out {output} &> {log}"
 
 
 rule prepare:
     input:
         parts=dataset_parts,
-        code=lambda wildcards: code(dataset_spec(wildcards)["loader"]),
+        description="<results>/data/{dataset}.json",
+        code=lambda wildcards: code(dataset(wildcards).loader),
     output:
         data="<results>/data/{dataset}.npz",
         split="<results>/data/{dataset}.split.json",
@@ -53,12 +53,11 @@ rule prepare:
     conda:
         "../../environment.yml"
     params:
-        spec=as_json(dataset_spec),
         # Only an optional data set fetches here; another mirror must not prepare the others again.
-        options=lambda wildcards: fetch_options() if dataset_spec(wildcards).get("optional") else [],
+        options=lambda wildcards: fetch_options() if dataset(wildcards).optional else [],
     message:
         "Read, normalise and split {wildcards.dataset}"
     shell:
-        "python -m harness prepare {wildcards.dataset} {input.parts} --spec {params.spec:q}"
-        " --out {output.data} --split {output.split} --report {output.report} {params.options:q}"
+        "python -m harness prepare {wildcards.dataset} {input.parts}"
+        " --description {input.description} --out {output.data} --split {output.split} --report {output.report} {params.options:q}"
         " &> {log}"

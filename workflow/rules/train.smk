@@ -1,7 +1,8 @@
 rule train:
     input:
+        cell=f"{CELL}/cell.json",
         data="<results>/data/{dataset}.npz",
-        code=lambda wildcards: code(cell_spec(wildcards)["class"], "harness.trainer"),
+        code=lambda wildcards: code(model_code(wildcards), "harness.run.train"),
     output:
         # The checkpoint beside these is not an output: Snakemake would delete it before it resumes.
         weights=f"{CELL}/weights.safetensors",
@@ -21,25 +22,27 @@ rule train:
     resources:
         gpu=1,
     params:
-        spec=as_json(cell_spec),
         cell=subpath(output.weights, parent=True),
     message:
         "Train {wildcards.model} on {wildcards.dataset}, seed {wildcards.seed}"
     shell:
-        "python -m harness train --spec {params.spec:q} --data {input.data} --out {params.cell}"
-        " &> {log}"
+        "python -m harness train {params.cell} --data {input.data} &> {log}"
 
 
 rule evaluate:
     input:
+        cell=f"{CELL}/cell.json",
         data="<results>/data/{dataset}.npz",
+        description="<results>/data/{dataset}.json",
+        evaluation="<results>/evaluation.json",
         weights=f"{CELL}/weights.safetensors",
         outcome=f"{CELL}/train.json",
-        code=lambda wildcards: code(cell_spec(wildcards)["class"], *scoring(wildcards)),
+        code=lambda wildcards: code(model_code(wildcards), *scoring_code(wildcards)),
     output:
         record=f"{CELL}/record.json",
         summary=f"{CELL}/summary.npz",
         samples=f"{CELL}/samples.npz",
+        errors=f"{CELL}/errors.npz",
     log:
         "<logs>/evaluate/{task}/{dataset}/{model}/{seed}.log",
     benchmark:
@@ -51,35 +54,82 @@ rule evaluate:
     resources:
         gpu=1,
     params:
-        spec=as_json(cell_spec),
-        dataset=as_json(dataset_spec),
-        evaluation=json.dumps(config["evaluation"]),
         cell=subpath(output.record, parent=True),
     message:
         "Score {wildcards.model} on {wildcards.dataset}, seed {wildcards.seed}"
     shell:
-        "python -m harness evaluate --spec {params.spec:q} --dataset-spec {params.dataset:q}"
-        " --evaluation {params.evaluation:q} --data {input.data} --out {params.cell} &> {log}"
+        "python -m harness evaluate {params.cell} --data {input.data}"
+        " --description {input.description} --evaluation {input.evaluation} &> {log}"
+
+
+# The same training once more, past its end, with scores on the way.
+rule trace:
+    input:
+        cell=f"{CELL}/cell.json",
+        data="<results>/data/{dataset}.npz",
+        description="<results>/data/{dataset}.json",
+        evaluation="<results>/evaluation.json",
+        code=lambda wildcards: code(
+            model_code(wildcards), "harness.run.trace", *scoring_code(wildcards)
+        ),
+    output:
+        f"{CELL}/trace.json",
+    log:
+        "<logs>/trace/{task}/{dataset}/{model}/{seed}.log",
+    benchmark:
+        "<benchmarks>/trace/{task}/{dataset}/{model}/{seed}.tsv"
+    wildcard_constraints:
+        model=MODELS,
+    conda:
+        "../../environment.yml"
+    resources:
+        gpu=1,
+    params:
+        cell=subpath(output[0], parent=True),
+        steps=traced_steps,
+    message:
+        "Follow the scores of {wildcards.model} on {wildcards.dataset}, seed {wildcards.seed}"
+    shell:
+        "python -m harness trace {params.cell} --steps {params.steps} --data {input.data}"
+        " --description {input.description} --evaluation {input.evaluation} &> {log}"
 
 
 use rule evaluate as control with:
     input:
+        cell=f"{CELL}/cell.json",
         data="<results>/data/{dataset}.npz",
-        code=lambda wildcards: code(*scoring(wildcards)),
+        description="<results>/data/{dataset}.json",
+        evaluation="<results>/evaluation.json",
+        code=lambda wildcards: code(*scoring_code(wildcards)),
     wildcard_constraints:
         model=rf"(?!(?:{MODELS})/)\w+",  # any row that is not a model's
-    params:
-        spec=as_json(control_spec),
-        dataset=as_json(dataset_spec),
-        evaluation=json.dumps(config["evaluation"]),
-        cell=subpath(output.record, parent=True),
+
+
+# What the tests behind the verdicts can see on a data set.
+rule power:
+    input:
+        data="<results>/data/{dataset}.npz",
+        description="<results>/data/{dataset}.json",
+        evaluation="<results>/evaluation.json",
+        code=code("harness.run.power"),
+    output:
+        "<results>/power/{dataset}.json",
+    log:
+        "<logs>/power/{dataset}.log",
+    benchmark:
+        "<benchmarks>/power/{dataset}.tsv"
+    conda:
+        "../../environment.yml"
+    message:
+        "Measure the power of the tests on {wildcards.dataset}"
+    shell:
+        "python -m harness power --data {input.data} --description {input.description}"
+        " --evaluation {input.evaluation} --out {output} &> {log}"
 
 
 rule measure:
     input:
-        code=lambda wildcards: code(
-            grid.describe("models", wildcards.model)["class"], "harness.runtime"
-        ),
+        code=lambda wildcards: code(model_code(wildcards), "harness.measure.lengths"),
     output:
         "<results>/runtime/{model}/{length}.json",
     log:
@@ -94,7 +144,7 @@ rule measure:
     resources:
         gpu=1,
     params:
-        limit=lambda wildcards: config["runtime"]["limit"],
+        limit=lambda wildcards: SETTINGS.runtime.limit,
     message:
         "Measure {wildcards.model} at length {wildcards.length}"
     shell:

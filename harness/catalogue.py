@@ -1,0 +1,220 @@
+"""The catalogue: what the YAML files in config/ say of models, data sets, controls and budgets.
+
+A model's or data set's file may take over the settings of another one, ``extends: <name>``, and
+then holds what differs; ``null`` removes what is taken over. Labels, colours and the order of rows
+are read here by everything that shows results, so no name of a model stands in Python.
+"""
+
+import copy
+import functools
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from harness.config import DEFAULT_ORDER, ControlEntry, DatasetFile, ModelFile, check
+from harness.errors import UserError
+
+ROOT = Path(__file__).resolve().parent.parent
+CONFIG = ROOT / "config"
+Kind = Literal["models", "datasets"]
+
+# For models without a colour of their own: some of Tol's "muted" and "bright" (2021), made for
+# colour-blind readers, that no model's file uses.
+SPARE_COLOURS = ("#6699CC", "#AA4466", "#4477AA", "#228833")
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a mapping from a YAML file.
+
+    Raises
+    ------
+    UserError
+        If the file is missing, is not YAML or holds no mapping.
+    """
+    try:
+        content = copy.deepcopy(_parse(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: expected a mapping, found {type(content).__name__}")
+    return content
+
+
+@functools.cache  # planning reads a model's file once for each of its jobs
+def _parse(text: str) -> Any:
+    return yaml.safe_load(text)
+
+
+def merge(base: Mapping[str, Any], *updates: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Merge mappings recursively: later ones win, lists are replaced whole, None removes a key.
+
+    A None for which there is nothing to remove stays, since it may remove something in a merge to
+    come; `without_none` drops what is left at the end.
+    """
+    result = dict(base)
+    for update in updates:
+        for key, value in (update or {}).items():
+            if value is None and key in result:
+                del result[key]
+            elif isinstance(value, Mapping):
+                old = result.get(key)
+                result[key] = merge(old if isinstance(old, Mapping) else {}, value)
+            else:
+                result[key] = value
+    return result
+
+
+def without_none(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Drop keys whose value is None, at every depth."""
+    return {
+        key: without_none(value) if isinstance(value, Mapping) else value
+        for key, value in content.items()
+        if value is not None
+    }
+
+
+def available(kind: Kind) -> list[str]:
+    """Return the names that have a file in ``config/<kind>/``."""
+    return sorted(path.stem for path in (CONFIG / kind).glob("*.yaml"))
+
+
+def describe(kind: Kind, name: str, where: str = "") -> dict[str, Any]:
+    """Read ``config/<kind>/<name>.yaml`` with what it takes over.
+
+    Parameters
+    ----------
+    where : str
+        What names it, as the beginning of a message about an unknown name.
+
+    Raises
+    ------
+    UserError
+        If there is no such file, it cannot be read, or files extend each other in a circle.
+    """
+    chain: list[tuple[str, dict[str, Any]]] = []
+    while True:
+        check_name(kind, name, where)
+        path = CONFIG / kind / f"{name}.yaml"
+        if name in (known for known, _ in chain):
+            raise UserError(f"{path.relative_to(ROOT)}: extends itself")
+        chain.append((name, read_yaml(path)))
+        before = chain[-1][1].get("extends")
+        if before is None:
+            break
+        name, where = before, f"{path.relative_to(ROOT)}: extends: "
+    content: dict[str, Any] = {}
+    for _, own in reversed(chain):
+        content = merge(content, own)
+    return content
+
+
+def check_name(kind: Kind, name: str, where: str = "") -> None:
+    """Refuse a name without a file.
+
+    Raises
+    ------
+    UserError
+        Naming the place, the name and the known ones.
+    """
+    known = available(kind)
+    if name not in known:
+        raise UserError(
+            f"{where}unknown {kind[:-1]} {name!r}:"
+            f" expected one of {', '.join(known)} (config/{kind}/)"
+        )
+
+
+@functools.cache
+def model(name: str) -> ModelFile:
+    """Return a model's description; see `describe` for what is refused."""
+    where = f"config/models/{name}.yaml"
+    content = describe("models", name)
+    found = check(ModelFile, content, where)
+    _check_changes(found, where)
+    return found
+
+
+@functools.cache
+def dataset(name: str) -> DatasetFile:
+    """Return a data set's description; see `describe` for what is refused."""
+    return check(DatasetFile, describe("datasets", name), f"config/datasets/{name}.yaml")
+
+
+def families() -> set[str]:
+    """Return the names of families of data sets."""
+    found = (describe("datasets", name).get("family") for name in available("datasets"))
+    return {family for family in found if family}
+
+
+def _check_changes(file: ModelFile, where: str) -> None:
+    """Refuse changes for a data set that does not exist: they would change nothing, unnoticed."""
+    sections = {"datasets": file.datasets} | {
+        f"training.{budget}.datasets": training.datasets
+        for budget, training in file.training.items()
+    }
+    for section, changes in sections.items():
+        for key in changes:  # "data set", "family" or "task/..."
+            name = key.rpartition("/")[2]
+            if name not in families():
+                check_name("datasets", name, f"{where}: {section}: ")
+
+
+@functools.cache
+def controls() -> dict[str, ControlEntry]:
+    """Return the controls in the order of their rows."""
+    content = read_yaml(CONFIG / "controls.yaml")
+    return {n: check(ControlEntry, c, f"config/controls.yaml: {n}") for n, c in content.items()}
+
+
+@functools.cache
+def all_controls() -> dict[str, ControlEntry]:
+    """Return the controls, and behind them those that single data sets have."""
+    found = dict(controls())
+    for name in available("datasets"):
+        found |= dataset(name).controls
+    return found
+
+
+def controls_of(task: str) -> list[str]:
+    """Return the names of a task's controls."""
+    return [name for name, control in controls().items() if task in control.tasks]
+
+
+@functools.cache
+def budgets() -> dict[str, str]:
+    """Return the budgets and what each means, the most training first."""
+    return {name: str(meaning) for name, meaning in read_yaml(CONFIG / "budgets.yaml").items()}
+
+
+# -- what readers see ------------------------------------------------------------------------------
+
+
+def label(name: str) -> str:
+    """Return how a reader knows a model or a control; an unknown name as it is.
+
+    Records may be of models whose file is gone.
+    """
+    if name in available("models"):
+        return model(name).label
+    return all_controls()[name].label if name in all_controls() else name
+
+
+def group(name: str) -> str | None:
+    """Return what kind of model a model is; None for an unknown one."""
+    return model(name).group if name in available("models") else None
+
+
+def order(name: str) -> int:
+    """Return a model's place among the rows; rows of one place are sorted by name."""
+    return model(name).order if name in available("models") else DEFAULT_ORDER
+
+
+def colour(name: str) -> str:
+    """Return a model's colour: its own, or one that follows from its name alone."""
+    own = model(name).colour if name in available("models") else None
+    return own or SPARE_COLOURS[zlib.crc32(name.encode()) % len(SPARE_COLOURS)]

@@ -1,0 +1,236 @@
+"""The grid: from a configuration to its cells, and all that each of them depends on.
+
+A cell is (task, data set, model, seed); together with the budget it names one directory and one
+record: ``<results>/<budget>/<task>/<dataset>/<model>/<seed>/``. The workflow writes the cell's
+description there once, ``cell.json``, and the commands that train and score it take the directory.
+
+What a training depends on (`CellSpec`) and what its scores depend on besides (`Scoring`) are kept
+apart, so that more draws or evaluator fits train nothing again.
+"""
+
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, RootModel
+
+from harness import catalogue
+from harness.catalogue import merge, without_none
+from harness.config import (
+    DatasetFile,
+    Evaluation,
+    Protocol,
+    Seed,
+    Settings,
+    Strict,
+    Training,
+    check,
+    check_json,
+)
+from harness.errors import UserError
+from harness.sources import digest
+from harness.tasks import Task
+
+CELL_FILE = "cell.json"
+# Fields of a cell that change no result: how often a training is saved, where its row stands.
+WITHOUT_EFFECT: dict[str, Any] = {"variant_of": True, "training": {"checkpoint_every"}}
+
+
+@dataclass(frozen=True, order=True)
+class Cell:
+    """One experiment of the grid. `control` rows are scored but not trained."""
+
+    task: Task
+    dataset: str
+    model: str
+    seed: int
+    control: bool
+
+    @property
+    def path(self) -> str:
+        return f"{self.task}/{self.dataset}/{self.model}/{self.seed}"
+
+
+class _Identity(Strict):
+    task: Task
+    dataset: str
+    model: str
+    seed: Seed
+    budget: str
+
+
+class CellSpec(_Identity):
+    """All that a training depends on, the data apart.
+
+    `config` holds the fields that differ from the model's defaults; `protocol` says what the task
+    hides, where it hides something.
+    """
+
+    kind: Literal["model"] = "model"
+    class_: str = Field(alias="class")
+    config: dict[str, Any]
+    training: Training
+    protocol: Protocol | None = None
+    variant_of: str | None = None
+
+    @property
+    def where(self) -> str:
+        """The file that describes the model, for messages."""
+        return f"config/models/{self.model}.yaml"
+
+    @property
+    def digest(self) -> str:
+        """Identify what the training depends on."""
+        return digest(self.model_dump(mode="json", exclude=WITHOUT_EFFECT))
+
+
+class ControlSpec(_Identity):
+    """A row that nobody trains."""
+
+    kind: Literal["control"] = "control"
+    protocol: Protocol | None = None
+
+    @property
+    def digest(self) -> str:
+        """Identify what the control's samples or predictions depend on."""
+        return digest(self.model_dump(mode="json"))
+
+
+Spec = CellSpec | ControlSpec
+
+
+class Scoring(Strict):
+    """What scores depend on beside the cell itself: the data set's description, the settings."""
+
+    dataset: DatasetFile
+    evaluation: Evaluation
+
+    def digest_for(self, task: Task) -> str:
+        """Identify the settings that scores of a task depend on."""
+        used = {"fits", "epochs"} if task == "generation" else {"draws", "shares"}
+        return digest(self.evaluation.model_dump(mode="json", include=used))
+
+
+def read_cell(directory: Path) -> Spec:
+    """Read the description of a cell from its directory.
+
+    Raises
+    ------
+    UserError
+        If there is none, or it is damaged.
+    """
+    path = directory / CELL_FILE
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; the workflow writes it: snakemake --cores all")
+    return check_json(_CellFile, path, "the description of a cell").root
+
+
+class _CellFile(RootModel):
+    """The content of ``cell.json``."""
+
+    root: Annotated[Spec, Field(discriminator="kind")]
+
+
+# -- from the configuration to the cells -----------------------------------------------------------
+
+
+def cells(settings: Settings) -> list[Cell]:
+    """Return the cells of a configuration's grid, in the order in which it lists them.
+
+    Raises
+    ------
+    UserError
+        If a control is neither one of its task nor of the data set.
+    """
+    found: dict[Cell, None] = {}
+    for block in settings.grid:
+        for dataset in block.datasets:
+            known = controls_of(settings, block.task, dataset)
+            for control in block.controls:
+                if control not in known:
+                    raise UserError(
+                        f"grid: expected controls of {block.task} on {dataset},"
+                        f" {', '.join(known)}, found {control!r}"
+                    )
+            for names, control in ((block.models, False), (block.controls, True)):
+                for name in names:
+                    for seed in block.seeds:
+                        found[Cell(block.task, dataset, name, seed, control)] = None
+    return list(found)
+
+
+def controls_of(settings: Settings, task: Task, dataset: str) -> list[str]:
+    """Return the names of a task's controls and of those that only this data set has."""
+    own = describe_dataset(settings, dataset).controls
+    return [
+        *catalogue.controls_of(task),
+        *(name for name, control in own.items() if task in control.tasks),
+    ]
+
+
+def traces(settings: Settings) -> dict[Cell, list[int]]:
+    """Return the cells whose scores are followed, and the optimiser steps at which they are."""
+    found: dict[Cell, list[int]] = {}
+    for block in settings.grid:
+        for dataset, model, seed in product(block.datasets, block.models, block.seeds):
+            if block.trace:
+                cell = Cell(block.task, dataset, model, seed, control=False)
+                found[cell] = sorted({*found.get(cell, []), *block.trace})
+    return found
+
+
+def describe_dataset(settings: Settings, name: str) -> DatasetFile:
+    """Return a data set's description with the configuration's changes (``datasets: <name>:``)."""
+    changes = settings.datasets.get(name)
+    if changes is None:
+        return catalogue.dataset(name)
+    content = merge(catalogue.describe("datasets", name), changes.model_dump())
+    return check(DatasetFile, content, f"config/datasets/{name}.yaml")
+
+
+def describe_cell(settings: Settings, cell: Cell) -> Spec:
+    """Return what a cell depends on, its data and the settings of its scores apart.
+
+    Raises
+    ------
+    UserError
+        If a model has no training for the budget, or a file of the catalogue is wrong.
+    """
+    hides = cell.task in ("interpolation", "extrapolation")
+    identity = {
+        "task": cell.task,
+        "dataset": cell.dataset,
+        "model": cell.model,
+        "seed": cell.seed,
+        "budget": settings.budget,
+        "protocol": settings.protocol if hides else None,
+    }
+    return ControlSpec(**identity) if cell.control else _cell_spec(identity)
+
+
+def _cell_spec(identity: dict[str, Any]) -> CellSpec:
+    """Resolve a model's settings for a task, a data set and a budget."""
+    name, budget = identity["model"], identity["budget"]
+    where = f"config/models/{name}.yaml"
+    file = catalogue.model(name)
+    if budget not in file.training:
+        raise UserError(f"{where}: no budget {budget!r}, only {', '.join(file.training)}")
+    content = catalogue.describe("models", name)
+    own = dict(content["training"][budget])
+    family = catalogue.dataset(identity["dataset"]).family
+    kinds = [kind for kind in (family, identity["dataset"]) if kind]
+    keys = [*kinds, *(f"{identity['task']}/{kind}" for kind in kinds)]  # later ones win
+    changes = own.pop("datasets", {})
+    training = merge(own, *(changes.get(key) for key in keys))
+    config_of_budget = training.pop("config", {})
+    of_data = [content.get("datasets", {}).get(key) for key in keys]
+    config = merge(content.get("config", {}), *of_data, config_of_budget)
+    resolved = {
+        **identity,
+        "class": file.class_,
+        "config": without_none(config),
+        "training": check(Training, without_none(training), f"{where}: training.{budget}"),
+        "variant_of": file.variant_of,
+    }
+    return CellSpec.model_validate(resolved)

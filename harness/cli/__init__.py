@@ -1,0 +1,44 @@
+"""The command line: ``python -m harness <command>``; every rule of the workflow is one of these.
+
+A command is a function, its help is the function's docstring. Imports are inside the functions:
+torch, matplotlib and mlflow take seconds to load, and most commands need one of them at most.
+"""
+
+import argparse
+import sys
+from typing import Any, NoReturn
+
+from datasets.errors import DataError
+from harness.cli import data, measure, present, run, score
+from harness.errors import UserError
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Run a command and exit: 0 done, 1 a mistake told in one line, 2 wrong usage."""
+    options = vars(parser().parse_args(arguments))
+    command = options.pop("command")
+    try:
+        sys.exit(command(**options))
+    except (UserError, DataError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def parser() -> argparse.ArgumentParser:
+    """Build the parser with the commands of all modules."""
+    top = argparse.ArgumentParser(prog="python -m harness", description="The LS4 benchmark.")
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(function: Any, name: str | None = None) -> argparse.ArgumentParser:
+        text = str(function.__doc__)
+        sub = commands.add_parser(
+            name or function.__name__, help=text.splitlines()[0], description=text
+        )
+        sub.set_defaults(command=function)
+        return sub
+
+    for module in (score, data, run, present, measure):
+        module.add_commands(add)
+    return top

@@ -1,0 +1,103 @@
+"""Commands that make tables, figures, report, pages and tracked runs from records."""
+
+from pathlib import Path
+
+from harness.catalogue import ROOT
+from harness.cli.common import OUT, RECORDS, Add, written
+
+
+def add_commands(add: Add) -> None:
+    """Add the commands of this module to the parser."""
+    sub = add(tables)
+    sub.add_argument("--records", **RECORDS)
+    sub.add_argument("--tasks", nargs="+", help="only these tasks (default: all)")
+    sub.add_argument("--out", **OUT)
+
+    sub = add(pages)
+    sub.add_argument(
+        "--records", type=Path, required=True, help="folder with the reference records"
+    )
+    sub.add_argument("--readme", type=Path, default=ROOT / "README.md")
+    sub.add_argument("--results-page", type=Path, default=ROOT / "docs" / "results.md")
+
+    sub = add(figures)
+    sub.add_argument("--records", **RECORDS)
+    sub.add_argument("--data", type=Path, required=True, help="folder with prepared data sets")
+    sub.add_argument("--out", **OUT)
+
+    sub = add(report)
+    sub.add_argument("--records", **RECORDS)
+    sub.add_argument("--tables", type=Path, required=True)
+    sub.add_argument("--figures", type=Path, required=True)
+    sub.add_argument("--out", **OUT)
+
+    sub = add(track)
+    sub.add_argument("--records", type=Path, required=True, help="folder with record.json files")
+    sub.add_argument("--uri", default="sqlite:///results/mlflow/mlflow.db", help="MLflow server")
+    sub.add_argument("--artifacts", type=Path, default=Path("results/mlflow/artifacts"))
+    sub.add_argument("--tables", type=Path)
+    sub.add_argument("--figures", type=Path)
+
+    sub = add(figure3)
+    sub.add_argument("--records", **RECORDS)
+    sub.add_argument("--out", **OUT)
+
+    sub = add(schemas)
+    sub.add_argument("--out", type=Path, default=ROOT / "workflow" / "schemas")
+
+
+def tables(records: list[Path], tasks: list[str] | None, out: Path) -> int:
+    """Rebuild all tables from records alone."""
+    from harness.present import tables
+
+    return written(tables.write(records, out, tasks))
+
+
+def pages(records: Path, readme: Path, results_page: Path) -> int:
+    """Rewrite the tables in README.md and docs/results.md from the reference records."""
+    from harness.present import pages
+
+    pages.update(records, readme, results_page)
+    return written([readme, results_page])
+
+
+def figures(records: list[Path], data: Path, out: Path) -> int:
+    """Rebuild all figures from the cells' directories."""
+    from harness.present import figures
+
+    return written(figures.write(records, data, out))
+
+
+def report(records: list[Path], tables: Path, figures: Path, out: Path) -> int:
+    """Write the report, one HTML file."""
+    from harness.present import report
+
+    report.write(records, tables, figures, out)
+    return written([out])
+
+
+def track(
+    records: Path, uri: str, artifacts: Path, tables: Path | None, figures: Path | None
+) -> int:
+    """Import the records into MLflow; what is there already stays."""
+    from harness.present.tracking import track
+
+    track(records, uri, artifacts, [folder for folder in (tables, figures) if folder])
+    return 0
+
+
+def figure3(records: list[Path], out: Path) -> int:
+    """Make figure 3, run time against length, and its tables from records alone."""
+    from harness.present import figures, tables
+
+    return written([*tables.write_lengths(records, out), *figures.write_lengths(records, out)])
+
+
+def schemas(out: Path) -> int:
+    """Write the JSON schemas of the configuration files."""
+    from harness import config
+    from harness.records import write_json
+
+    for name, schema in config.schemas().items():
+        write_json(out / f"{name}.schema.json", schema)
+    return 0

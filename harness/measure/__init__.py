@@ -1,0 +1,1 @@
+"""Measuring costs: studies of speed and memory on one way of timing."""

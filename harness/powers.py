@@ -1,0 +1,62 @@
+"""``power/<dataset>.json``: which known faults the two-sample tests can see on a data set."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from harness.config import check_json
+
+ENOUGH = 0.5  # power of a distance on the fault that it is for; with less it says little
+
+
+class Power(BaseModel):
+    """What `metrics.power` found on one data set.
+
+    Attributes
+    ----------
+    n : int
+        Test series, and series that are handed in.
+    shares : dict
+        By fault, then by distance and "all": share of the splits in which it is told apart.
+    targets : dict
+        The fault that each distance is for.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: int = 1
+    dataset: str
+    data_digest: str
+    n: int
+    season: int | None
+    splits: int
+    permutations: int
+    level: float
+    shares: dict[str, dict[str, float]]
+    targets: dict[str, str]
+    version: str
+    commit: str
+    date: str
+
+    def on_target(self, distance: str) -> float:
+        """Return the share of splits in which a distance by itself sees the fault it is for."""
+        return self.shares[self.targets[distance]][distance]
+
+    @property
+    def weak(self) -> tuple[str, ...]:
+        """The distances that see the fault they are for in less than half of the splits."""
+        return tuple(name for name in self.targets if self.on_target(name) < ENOUGH)
+
+
+def find_powers(folders: Sequence[Path]) -> list[Power]:
+    """Read all ``power/<dataset>.json`` below some folders, by data set.
+
+    Raises
+    ------
+    UserError
+        If a file is no such thing.
+    """
+    paths = [path for folder in folders for path in folder.rglob("power/*.json")]
+    found = [check_json(Power, path, "a record of the tests' power") for path in paths]
+    return sorted(found, key=lambda power: (power.dataset, power.data_digest))

@@ -1,0 +1,1 @@
+"""Presenting results: tables, figures, report and tracked runs, all from records."""

@@ -1,0 +1,140 @@
+"""Effects of all models on all data sets as a heat map: what is told apart from real series."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap, LogNorm
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter, NullLocator
+
+from harness import catalogue
+from harness.powers import Power
+from harness.present.comparison import Comparison, place
+from harness.present.decisions import decided, decimals, distances, power_of
+from harness.present.figures.style import CONTROL, Drawn, caption
+from harness.present.tables.scores import which, with_any
+
+LOW, HIGH = 0.4, 10.0  # effects below and above share a colour: there is nothing to see there
+WEAK = "0.85"  # background of distances that see little
+
+
+@dataclass(frozen=True)
+class Block:
+    """The columns of one data set.
+
+    Attributes
+    ----------
+    title : str
+    effects : DataFrame
+        Rows x distances: means over seeds; missing where there is none.
+    endings : Series of str
+        How the rows ended that have none: "timeout at step 31".
+    weak : sequence of str
+        Distances that see little on the data set.
+    """
+
+    title: str
+    effects: pd.DataFrame
+    endings: pd.Series
+    weak: Sequence[str]
+
+
+def figures(compared: Sequence[Comparison], powers: Sequence[Power]) -> Iterator[Drawn]:
+    """Draw the effects of one budget's generation, where there are decisions."""
+    tested = [with_any(c, ["p_all"]) for c in compared if decided(c)]
+    if not tested:
+        return
+    blocks = [_block(c, which(c, compared), power_of(c, powers)) for c in tested]
+    rows = pd.concat([c.rows for c in tested]).groupby(level=0).first()
+    rows = rows.loc[sorted(rows.index, key=lambda model: place(model, rows.loc[model]))]
+    budget = tested[0].head["budget"]
+    title = f"Effect: distance to real series over the limit of resolution; budget {budget}"
+    yield Drawn(
+        f"decisions_{budget}",
+        effect_map(blocks, rows["control"], title),
+        caption("decisions", budget=budget, low=LOW, high=HIGH, weak=any(b.weak for b in blocks)),
+    )
+
+
+def _block(c: Comparison, number: str, power: Power | None) -> Block:
+    effects = {name: c.estimate(f"effect_{name}")["value"] for name in distances(c)}
+    return Block(
+        f"{c.head['title']}{number}\nn = {c.head['n_test']}",
+        pd.DataFrame(effects),
+        c.rows.loc[c.rows["done"] == 0, "endings"],
+        power.weak if power else (),
+    )
+
+
+def effect_map(blocks: Sequence[Block], is_control: pd.Series, title: str) -> Figure:
+    """Plot effects as a heat map: a row for each model, columns by data set and distance.
+
+    Parameters
+    ----------
+    blocks : sequence of Block
+    is_control : Series of bool
+        By model, in the order of the rows: models first, then controls.
+    title : str
+    """
+    values = pd.concat([b.effects.reindex(is_control.index) for b in blocks], axis=1)
+    weak = np.concatenate([b.effects.columns.isin(b.weak) for b in blocks])
+    weak = np.broadcast_to(weak, values.shape)
+    widths = [b.effects.shape[1] for b in blocks]
+    starts = np.cumsum([0, *widths])
+    figure = Figure(figsize=(2.0 + 0.34 * values.shape[1], 1.7 + 0.2 * len(values)))
+    ax = figure.subplots()
+    missing = values.isna().to_numpy()
+    texts = values.map(lambda v: "" if pd.isna(v) else decimals(v))
+    sns.heatmap(
+        values.clip(LOW, HIGH),
+        mask=weak | missing,
+        norm=LogNorm(1 / HIGH, HIGH),
+        cmap="vlag",
+        annot=texts,
+        fmt="",
+        annot_kws={"fontsize": 6},
+        cbar_kws={"aspect": 30, "pad": 0.01, "label": "effect"},
+        ax=ax,
+    )
+    if (weak & ~missing).any():
+        sns.heatmap(
+            values,
+            mask=~weak | missing,
+            cmap=ListedColormap([WEAK]),
+            annot=texts,
+            fmt="",
+            annot_kws={"fontsize": 6, "color": CONTROL},
+            cbar=False,
+            ax=ax,
+        )
+    _colour_bar(figure.axes[-1])
+    for start, width, block in zip(starts, widths, blocks, strict=False):
+        ax.text(start + width / 2, -0.2, block.title, ha="center", va="bottom")
+        for model, ending in block.endings.items():
+            y = is_control.index.get_loc(model) + 0.5
+            ax.text(start + width / 2, y, ending, ha="center", va="center", fontsize=6,
+                    color=CONTROL)  # fmt: skip
+    ax.vlines(starts[1:-1], 0, len(values), color="white", linewidth=3)
+    n_models = int((~is_control).sum())
+    if 0 < n_models < len(values):
+        ax.axhline(n_models, color="black", linewidth=0.6)
+    ax.set(xlabel="", ylabel="")
+    ax.set_xticks(np.arange(values.shape[1]) + 0.5, values.columns, rotation=90)
+    ax.set_yticks(np.arange(len(values)) + 0.5, map(catalogue.label, is_control.index), rotation=0)
+    ax.tick_params(length=0)
+    figure.suptitle(title)
+    return figure
+
+
+def _colour_bar(ax: Axes) -> None:
+    """Mark the limit of resolution on the colour bar."""
+    marks = {LOW: f"≤ {LOW:g}", 1: "1: limit", HIGH: f"≥ {HIGH:g}"}
+    ax.set_ylim(LOW, HIGH)
+    ax.yaxis.set_minor_locator(NullLocator())
+    ax.yaxis.set_minor_formatter(NullFormatter())
+    ax.set_yticks(list(marks), list(marks.values()))
+    ax.axhline(1, color="black", linewidth=0.8)

@@ -1,0 +1,83 @@
+"""What lies below folders of results: records, and beside each record its arrays and its history.
+
+A cell's directory holds ``record.json``, ``summary.npz`` (small arrays for the figures, see
+`harness.run.summary`) and, if the cell was trained, ``history.jsonl`` (a row every few steps). Some
+cells have a ``trace.json`` as well.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from datasets.files import load_arrays
+from harness import records
+from harness.errors import UserError
+from harness.records import IDENTITY, Record
+from harness.traces import TRACE, Trace, read_trace
+
+RECORD, SUMMARY, HISTORY = "record.json", "summary.npz", "history.jsonl"
+
+
+def find(folders: Sequence[Path]) -> dict[Path, Record]:
+    """Read the records below some folders, by their cells' directories.
+
+    Raises
+    ------
+    UserError
+        If there is none, one is damaged, or two are of the same cell.
+    """
+    paths = [path for folder in folders for path in folder.rglob(RECORD)]
+    if not paths:
+        raise UserError(f"{', '.join(map(str, folders))}: no {RECORD} below")
+    found = {path.parent: records.read(path) for path in paths}
+    first: dict[tuple[Any, ...], Path] = {}
+    for folder, record in found.items():
+        other = first.setdefault(identity(record), folder)
+        if other != folder:
+            cell = "/".join(map(str, identity(record)))
+            raise UserError(
+                f"expected one record of the cell {cell}, found {other / RECORD} and"
+                f" {folder / RECORD}"
+            )
+    return found
+
+
+def identity(record: Record) -> tuple[Any, ...]:
+    """Return what tells a cell from all others; records are sorted by it."""
+    return tuple(getattr(record, key) for key in IDENTITY)
+
+
+def summary(cell: Path) -> dict[str, np.ndarray]:
+    """Return the summary's arrays; none where the cell has no samples or no such file.
+
+    Raises
+    ------
+    DataError
+        If the file is damaged or holds pickled objects.
+    """
+    path = cell / SUMMARY
+    return load_arrays(path, set()) if path.exists() else {}
+
+
+def history(cell: Path) -> pd.DataFrame:
+    """Return the rows of the training history; none for a control, or without such a file."""
+    path = cell / HISTORY
+    if not path.exists():
+        return pd.DataFrame()
+    return pd.DataFrame([json.loads(line) for line in path.read_text().splitlines()])
+
+
+def trace(cell: Path) -> Trace | None:
+    """Return the trace of a cell; None without such a file.
+
+    Raises
+    ------
+    UserError
+        If the file is no trace.
+    """
+    path = cell / TRACE
+    return read_trace(path) if path.exists() else None

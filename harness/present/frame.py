@@ -1,0 +1,87 @@
+"""All records as one long frame: a line for each record and score. What presents results reads it.
+
+The columns of a record repeat in each of its lines. A record without scores has one line, without
+`score`. Besides the fields of `harness.records.Record` (its mappings as JSON) there are:
+
+============= ==================================================================================
+column        meaning
+============= ==================================================================================
+folder        the cell's directory
+score         name of the score; `value`, `spread` and `n` are its
+ending        how a cell ended that is not done, in a few words
+variant_of    the model that this one is a variant of
+union_grid    whether batches shared one time grid: a prediction depends on the others in its batch
+planned_steps optimiser steps that the budget grants
+epoch_seconds training time, with that of the validation losses, of a pass over the training data
+============= ==================================================================================
+"""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from harness.present import files
+from harness.present.text import ending
+from harness.records import IDENTITY, Record
+
+WHOLE = (
+    "seed", "n_train", "n_validation", "n_test", "length", "channels", "evaluator_fits",
+    "evaluator_epochs", "draws", "steps", "planned_steps", "peak_memory_bytes", "parameters",
+    "threads", "n",
+)  # fmt: skip
+REAL = ("train_seconds", "sample_seconds", "score_seconds", "epoch_seconds", "value", "spread")
+YES_OR_NO = ("control", "union_grid")
+SCORE = ("score", "value", "spread", "n")
+TYPES = dict.fromkeys(WHOLE, "Int64") | dict.fromkeys(REAL, float) | dict.fromkeys(YES_OR_NO, bool)
+
+
+def read(folders: Sequence[Path]) -> pd.DataFrame:
+    """Return the frame of all records below some folders; see `harness.present.files.find`."""
+    return frame(files.find(folders))
+
+
+def frame(records: Mapping[Path, Record]) -> pd.DataFrame:
+    """Return the frame of records that are given by their cells' directories."""
+    lines = []
+    for folder, record in sorted(records.items(), key=lambda item: files.identity(item[1])):
+        fields = _fields(record) | {"folder": folder}
+        scores = [(s.name, s.value, s.spread, s.n) for s in record.scores] or [(None,) * len(SCORE)]
+        lines += [fields | dict(zip(SCORE, score, strict=True)) for score in scores]
+    return pd.DataFrame(lines).astype(TYPES)
+
+
+def without_scores(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return one line for each record."""
+    return frame.drop_duplicates(IDENTITY).drop(columns=list(SCORE))
+
+
+def _fields(record: Record) -> dict[str, Any]:
+    """Return what all lines of a record have in common."""
+    training = record.settings.get("training", {})
+    fields = record.model_dump(exclude={"scores"})
+    return {
+        **{
+            key: _json(value) if isinstance(value, dict) else value for key, value in fields.items()
+        },
+        "ending": None if record.status == "done" else ending(record.status, record.reason),
+        "variant_of": record.settings.get("variant_of"),
+        "union_grid": training.get("grid") == "union",
+        "planned_steps": training.get("steps"),
+        "epoch_seconds": _epoch_seconds(record),
+    }
+
+
+def _json(mapping: dict[str, Any]) -> str:
+    """Return equal texts for equal mappings."""
+    return json.dumps(mapping, sort_keys=True, separators=(",", ":"))
+
+
+def _epoch_seconds(record: Record) -> float | None:
+    if not record.steps:
+        return None
+    steps_per_epoch = math.ceil(record.n_train / record.settings["training"]["batch_size"])
+    return record.train_seconds / record.steps * steps_per_epoch

@@ -1,0 +1,140 @@
+"""Tables in Markdown pages: what stands between ``<!-- name:begin -->`` and ``<!-- name:end -->``.
+
+README.md has a compact table of results; the page of results has the paper's tables whole, table 2
+as an overview, with links to the files of the rest.
+"""
+
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from harness.errors import UserError
+from harness.present import frame, run_times
+from harness.present.comparison import comparisons, place
+from harness.present.tables import columns, documents, lengths
+from harness.present.tables.prediction import details
+from harness.present.tables.scores import by_dataset, ran, which
+from harness.present.tables.table import Document, Table, markdown, markdown_blocks
+from harness.present.text import paragraphs
+from harness.records import write_text
+from harness.tasks import TABLE_OF
+
+SHOWN = {"table1": "table1", "table2": "overview"}  # sections of the page, and their documents
+Link = Callable[[Document], str]
+
+
+def update(records_dir: Path, readme: Path, results_page: Path) -> None:
+    """Write the records' results into README.md (section ``results``) and the page of results.
+
+    The page's sections are ``table1``, ``table2`` and ``figure3``. What there is no record of is
+    left alone. The files of the tables lie in ``tables/`` beside the records.
+
+    Raises
+    ------
+    UserError
+        If there is no record, two are of the same cell, or a page lacks a pair of markers.
+    """
+    found = frame.read([records_dir])
+    timed = lengths.documents(run_times.find([records_dir]))
+
+    def link(document: Document) -> str:
+        tables = os.path.relpath(records_dir / "tables", results_page.parent)
+        return f"{tables}/{document.stem}.md"
+
+    everything = documents(found)
+    sections = {
+        section: tables_section([d for d in everything if d.kind == kind], everything, link)
+        for section, kind in SHOWN.items()
+        if any(d.kind == kind for d in everything)
+    }
+    if timed:
+        sections["figure3"] = claims_section(timed, link)
+    update_sections(results_page, sections)
+    if "table1" in sections:
+        page = os.path.relpath(results_page, readme.parent)
+        update_sections(readme, {"results": compact_section(found, page)})
+
+
+def update_sections(path: Path, sections: Mapping[str, str]) -> None:
+    """Replace what stands between ``<!-- name:begin -->`` and ``<!-- name:end -->`` in a file.
+
+    Raises
+    ------
+    UserError
+        Unless the file has one pair of markers for each name; it is left as it is.
+    """
+    text = path.read_text(encoding="utf-8")
+    for name, section in sections.items():
+        begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
+        between = re.compile(f"{begin}.*{end}", re.DOTALL)
+        if text.count(begin) != 1 or text.count(end) != 1 or not between.search(text):
+            raise UserError(f"{path}: expected one line {begin} and below it one line {end}")
+        text = between.sub(lambda _, new=f"{begin}\n{section}\n{end}": new, text)
+    write_text(path, text)
+
+
+def compact_section(frame: pd.DataFrame, page: str) -> str:
+    """Return the robust scores of generation: lines are rows, columns are data sets.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Of all records.
+    page : str
+        Where the whole tables are.
+    """
+    compared = [c.without_variants for c in comparisons(frame)]
+    compared = by_dataset([c for c in ran(compared) if TABLE_OF[c.head["task"]] == "table1"])
+    parts = []
+    for c in compared:
+        scores = [
+            columns.robust(c, quantity, evaluator=False, seed=False)
+            for quantity in c.quantities.values()
+        ]
+        joined = pd.concat(scores, axis=1).agg(" / ".join, axis=1)
+        part = pd.DataFrame(
+            {
+                "model": columns.labels(c.rows),
+                "budget": c.head["budget"],
+                "control": c.rows["control"],
+                "order": [place(model, row) for model, row in c.rows.iterrows()],
+                "data set": c.head["title"] + which(c, compared),
+                "scores": joined.where(c.rows["done"] > 0, scores[0]),  # else how it ended, once
+            }
+        )
+        parts.append(part[c.rows["run"] > 0])
+    lines = pd.concat(parts)
+    by_row = lines.sort_values("order", kind="stable").drop_duplicates(["model", "budget"])
+    cells = lines.pivot(index=["model", "budget"], columns="data set", values="scores")
+    cells = cells.loc[list(by_row[["model", "budget"]].itertuples(index=False, name=None))]
+    cells = cells[list(lines["data set"].unique())].fillna("–").reset_index()
+    (legend,) = paragraphs("legends.j2", "compact", page=page)
+    table = Table("Results", cells, by_row["control"].set_axis(cells.index))
+    return f"{markdown(table)}\n\n{legend}"
+
+
+def tables_section(shown: Sequence[Document], everything: Sequence[Document], link: Link) -> str:
+    """Return documents of all budgets as one piece of Markdown, with links to their details."""
+    blocks, legend = [], {}
+    for document in shown:
+        blocks += [f"### {document.title}", *markdown_blocks(document.tables, "####")]
+        links = [f"[{d.name}]({link(d)})" for d in details(document, everything)]
+        blocks += ["In detail: " + "; ".join(links)] if links else []
+        legend |= dict.fromkeys(document.legend)
+    notes = "\n".join(f"* {line}" for line in legend)
+    summary = "<summary>How to read the table: signs, columns, controls</summary>"
+    return "\n\n".join([*blocks, f"<details>\n{summary}\n\n{notes}\n\n</details>"])
+
+
+def claims_section(timed: Sequence[Document], link: Link) -> str:
+    """Return what the paper claims of run times and what was found, as Markdown."""
+    blocks = []
+    for document in timed:
+        claims = document.tables[0]
+        blocks += [f"#### {document.name}", markdown(claims)]
+        blocks += ["\n".join(f"* {note}" for note in claims.notes)]
+        blocks += [f"All lengths, slopes and memory: [{document.stem}]({link(document)})"]
+    return "\n\n".join(blocks)

@@ -1,0 +1,111 @@
+"""Which of two rows is better, and by how much: from the errors of single series.
+
+A cell that is done has ``errors.npz`` in its directory, beside its record: the errors of its test
+series or records (`harness.run.generation.score`, `harness.run.prediction.score`). Records of
+earlier versions have no such file; nothing can be said of them here.
+"""
+
+import functools
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from datasets.files import load_arrays
+from harness.errors import UserError
+from metrics.paired import Interval, SeriesErrors, differences, skill
+
+ERRORS = "errors.npz"
+SUMS = {"mse": "squared", "crps": "crps"}  # of a record, by the quantity that they are of
+
+
+def better(cells: pd.DataFrame, first: str, second: str, task: str, quantity: str) -> bool | None:
+    """Whether one row is better than another one in every seed; None where a file is missing.
+
+    Parameters
+    ----------
+    cells : DataFrame
+        One line for each record, with `model`, `seed`, `status` and `folder`.
+    first, second : str
+        Models or controls.
+    task, quantity : str
+    """
+    found = []
+    for own, other in pairs(cells, first, second):
+        if task == "generation":
+            interval = _differences(own, other).get(quantity)
+            found.append(None if interval is None else interval.first_is_better)
+        else:
+            interval = _skill(own, other, quantity)
+            found.append(None if interval is None else interval.low > 0)
+    return None if not found or None in found else all(found)
+
+
+def row_skill(cells: pd.DataFrame, model: str, reference: str, quantity: str) -> Interval | None:
+    """Return a row's skill: the mean over seeds, and the outermost ends of their intervals.
+
+    None where a file is missing, or the reference makes no error.
+    """
+    found = [_skill(own, other, quantity) for own, other in pairs(cells, model, reference)]
+    known = [interval for interval in found if interval is not None]
+    if not known or len(known) < len(found):
+        return None
+    values, lows, highs = zip(*known, strict=True)
+    return Interval(float(np.mean(values)), min(lows), max(highs))
+
+
+def pairs(cells: pd.DataFrame, first: str, second: str) -> list[tuple[Path, Path]]:
+    """Return the directories to compare: seed by seed, or all with all where seeds differ.
+
+    A control has one seed, which stands against every seed of a model.
+    """
+    done = cells[cells["status"].eq("done")]
+    own, other = (
+        done[done["model"].eq(name)].set_index("seed")["folder"] for name in (first, second)
+    )
+    same = set(own.index) == set(other.index)
+    return [(own[i], other[j]) for i in own.index for j in other.index if i == j or not same]
+
+
+def has_errors(folder: Path) -> bool:
+    """Whether a cell's directory holds errors of single series."""
+    return bool(_errors(folder))
+
+
+@functools.cache
+def _errors(folder: Path) -> dict[str, np.ndarray]:
+    path = folder / ERRORS
+    return load_arrays(path, set()) if path.exists() else {}
+
+
+def _series_errors(folder: Path) -> SeriesErrors:
+    """A control that only predicts has no generated series."""
+    arrays = _errors(folder)
+    nothing = {name: np.zeros((0, 0, 0), int) for name in ("real_counts", "generated_counts")}
+    return SeriesErrors(**{**nothing, "classification": np.zeros((0, 0)), **arrays})
+
+
+@functools.cache
+def _differences(first: Path, second: Path) -> dict[str, Interval]:
+    if not (has_errors(first) and has_errors(second)):
+        return {}
+    return differences(_series_errors(first), _series_errors(second))
+
+
+@functools.cache
+def _skill(first: Path, second: Path, quantity: str) -> Interval | None:
+    """Return the skill of one cell against another one, whose errors are not all 0."""
+    if quantity not in SUMS or not (has_errors(first) and has_errors(second)):
+        return None
+    own, other = _errors(first), _errors(second)
+    in_order = [np.argsort(arrays["record"], kind="stable") for arrays in (own, other)]
+    records = [a["record"][order] for a, order in zip((own, other), in_order, strict=True)]
+    if not np.array_equal(records[0], records[1]):
+        raise UserError(
+            f"{first / ERRORS}: expected the records of {second / ERRORS}, found other ones"
+        )
+    name = SUMS[quantity]
+    reference = other[name][in_order[1]]
+    if not reference.sum() > 0:
+        return Interval(-np.inf, -np.inf, -np.inf)  # nothing is better than no error
+    return skill(own[name][in_order[0]], reference, own["group"][in_order[0]])

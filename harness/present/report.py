@@ -1,0 +1,149 @@
+"""The report: one HTML file with tables, figures and the provenance of every number, no network."""
+
+import base64
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from harness import catalogue
+from harness.powers import find_powers
+from harness.present import frame, run_times, tables
+from harness.present.comparison import comparisons
+from harness.present.figures.style import CAPTIONS
+from harness.present.tables import lengths
+from harness.present.tables.prediction import details
+from harness.present.text import duration, environment
+from harness.records import write_text
+
+MAIN = {  # sections and their documents
+    "Table 1": ["table1", "decisions"],
+    "Table 2": ["overview", "table2"],
+}
+
+
+def write(records_dirs: Sequence[Path], tables_dir: Path, figures_dir: Path, out: Path) -> None:
+    """Write the report, whole or not at all.
+
+    Parameters
+    ----------
+    records_dirs : sequence of Path
+        Searched for records of cells, of the tests' power and of run times.
+    tables_dir : Path
+        Where the tables lie as files; named in the report.
+    figures_dir : Path
+        ``*.png`` and ``captions.json`` as `harness.present.figures` writes them; pictures are
+        embedded.
+    out : Path
+        The HTML file.
+
+    Raises
+    ------
+    UserError
+        If there is no record, or two are of the same cell.
+    """
+    found = frame.read(records_dirs)
+    cells = pd.concat([c.cells for c in comparisons(found)])
+    documents = tables.documents(found, find_powers(records_dirs))
+    documents += lengths.documents(run_times.find(records_dirs))
+    main = {
+        name: [d for d in documents if d.kind in kinds]
+        for name, kinds in MAIN.items()
+        if any(d.kind in kinds for d in documents)
+    }
+    shown = {d.stem for some in main.values() for d in some}
+    by_run = cells.groupby(["task", "budget"], sort=False)
+    skipped = cells[cells["status"] == "skipped"].groupby(
+        ["title", "budget", "reason"], sort=False, dropna=False
+    )
+    html = environment(html=True).get_template("report.html.j2").render(
+        n_records=len(cells),
+        runs=[_run(own) for _, own in by_run],
+        main=main,
+        others=[d for d in documents if d.stem not in shown],
+        details={d.stem: details(d, documents) for d in documents},
+        files=sorted(path.name for path in tables_dir.glob("*")),
+        tables_dir=tables_dir.name,
+        figures=_figures(figures_dir),
+        failures=_lines(cells[~cells["status"].isin(["done", "skipped"])]),
+        skipped=[(*key, len(own)) for key, own in skipped],
+        records=_provenance(cells, found),
+        label=catalogue.label,
+        duration=duration,
+    )  # fmt: skip
+    write_text(out, html)
+
+
+def _run(cells: pd.DataFrame) -> dict[str, Any]:
+    """What was run for one task and budget, where and when."""
+    budget = cells["budget"].iloc[0]
+    devices = cells["device"] + ", " + cells["threads"].astype(str) + " threads"
+    commits = cells.groupby(["commit", "dirty"], sort=False, dropna=False)
+    return {
+        "task": cells["task"].iloc[0],
+        "budget": budget,
+        "meaning": catalogue.budgets().get(budget),
+        "cells": len(cells),
+        "statuses": _counts(cells["status"]),
+        "datasets": [_dataset(own) for _, own in cells.groupby("dataset", sort=False)],
+        "devices": _counts(devices),
+        "commits": [(*key, len(own)) for key, own in commits],
+        "from": cells["date"].min(),
+        "to": cells["date"].max(),
+    }
+
+
+def _dataset(cells: pd.DataFrame) -> dict[str, Any]:
+    """What was run of one data set."""
+    known = cells[cells["data_digest"] != ""]
+    counts = known[["n_train", "n_validation", "n_test"]].drop_duplicates()
+    digests = known[["data_digest", "split_digest"]].drop_duplicates()
+    reasons = cells.loc[cells["status"] == "skipped", "reason"]
+    return {
+        "title": cells["title"].iloc[0],
+        "counts": sorted(counts.itertuples(index=False, name=None)),
+        "digests": sorted(digests.itertuples(index=False, name=None)),
+        "skipped": sorted(reasons.unique()),
+        "rows": [
+            (catalogue.label(str(model)), own["seed"].tolist())
+            for model, own in cells.groupby("model", sort=False)
+        ],
+    }
+
+
+def _counts(values: pd.Series) -> dict[str, int]:
+    """How often each value occurs, in the order of their first occurrence."""
+    return values.value_counts(sort=False).to_dict()
+
+
+def _provenance(cells: pd.DataFrame, lines: pd.DataFrame) -> list[dict[str, Any]]:
+    """Everything that is kept of each cell."""
+    scores = {
+        folder: _lines(own[["score", "value", "spread"]])
+        for folder, own in lines.dropna(subset="score").groupby("folder")
+    }
+    return [
+        cell
+        | {key: json.loads(cell[key]) for key in ("versions", "settings")}
+        | {"scores": scores.get(cell["folder"], [])}
+        for cell in _lines(cells)
+    ]
+
+
+def _lines(cells: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return lines as plain values, missing ones as None."""
+    return cells.astype(object).where(cells.notna(), None).to_dict("records")
+
+
+def _figures(folder: Path) -> list[dict[str, str]]:
+    captions = json.loads((folder / CAPTIONS).read_text(encoding="utf-8"))
+    return [
+        {
+            "stem": stem,
+            "caption": caption,
+            "png": base64.b64encode((folder / f"{stem}.png").read_bytes()).decode(),
+        }
+        for stem, caption in captions.items()
+    ]

@@ -1,0 +1,196 @@
+"""How run time and memory grow with the length of the series: ratios and exponents of a machine.
+
+Times are compared on one machine only (a device and a number of threads), and for each series,
+since batches may differ. A measurement that did not finish bounds its time from below, so that a
+ratio of times is a range. All models are compared with the one that the paper claims is faster.
+"""
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import groupby
+from pathlib import Path
+from typing import NamedTuple, get_args
+
+import numpy as np
+
+from harness import catalogue
+from harness.errors import UserError
+from harness.measurements import Kind, Measurement, RunTime, find_run_times
+from harness.present import published
+from harness.present.text import number
+
+KINDS: tuple[Kind, ...] = get_args(Kind)
+LONG = 1280  # exponents are those of the lengths from here on, where there are two
+
+
+def find(folders: Sequence[Path], needed: bool = False) -> list[RunTime]:
+    """Read the records of run times below some folders.
+
+    Raises
+    ------
+    UserError
+        If they are `needed` and there is none.
+    """
+    found = [record for folder in folders for record in find_run_times(folder)]
+    if needed and not found:
+        where = ", ".join(map(str, folders))
+        raise UserError(f"{where}: no runtime/<model>/<length>.json below")
+    return found
+
+
+class Range(NamedTuple):
+    """Where a number lies; both ends are the same if it is known."""
+
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        if self.low == self.high:
+            return number(self.low, 2)
+        return f"≥ {number(self.low, 2)}" if self.low else f"≤ {number(self.high, 2)}"
+
+
+class PowerLaw(NamedTuple):
+    """Its exponent, and the shortest and longest length that it was fitted to."""
+
+    slope: float
+    shortest: int
+    longest: int
+
+    def __str__(self) -> str:
+        return f"{round(self.slope, 2) + 0.0:.2f} ({self.shortest:,} to {self.longest:,})"
+
+
+@dataclass(frozen=True)
+class Study:
+    """All run times of one machine."""
+
+    records: tuple[RunTime, ...]
+
+    @property
+    def machine(self) -> str:
+        device, threads = self.records[0].device, self.records[0].threads
+        return f"{device}, {threads} thread{'s' if threads > 1 else ''}"
+
+    @property
+    def slug(self) -> str:
+        """The machine as a part of a file's name."""
+        return re.sub(r"\W+", "_", self.machine.lower())
+
+    @cached_property
+    def models(self) -> list[str]:
+        """In the order of the catalogue."""
+        names = {record.model for record in self.records}
+        return sorted(names, key=lambda name: (catalogue.order(name), name))
+
+    @property
+    def baselines(self) -> list[str]:
+        """The models that are of another kind than the one they are compared with."""
+        own = catalogue.group(self.ours)
+        return [name for name in self.models if catalogue.group(name) != own]
+
+    @property
+    def ours(self) -> str:
+        """The model that the others are compared with."""
+        return published.speed_claim().model
+
+    @cached_property
+    def lengths(self) -> list[int]:
+        return sorted({record.length for record in self.records})
+
+    @cached_property
+    def _found(self) -> dict[tuple[str, int, str], tuple[RunTime, Measurement]]:
+        return {(r.model, r.length, m.name): (r, m) for r in self.records for m in r.measurements}
+
+    def measured(self, kind: Kind) -> list[str]:
+        """Return the models that have this measurement."""
+        return [model for model in self.models if kind in self.kinds(model)]
+
+    def kinds(self, model: str | None = None) -> list[Kind]:
+        """Return what was measured, of a model or at all."""
+        found = {kind for name, _, kind in self._found if model in (None, name)}
+        return [kind for kind in KINDS if kind in found]
+
+    def measurement(self, model: str, kind: Kind, length: int) -> Measurement | None:
+        """Return None where the model does not have the task, or was not measured."""
+        found = self._found.get((model, length, kind))
+        return found[1] if found else None
+
+    def seconds(self, model: str, kind: Kind, length: int) -> Range | None:
+        """Return seconds of an iteration for each series; None where nothing is known."""
+        if (model, length, kind) not in self._found:
+            return None
+        record, found = self._found[model, length, kind]
+        if found.seconds is not None:
+            return Range(*[found.seconds / found.batch] * 2)
+        if found.status == "timeout":
+            return Range(record.limit_seconds / found.batch, math.inf)
+        return None
+
+    def ratio(self, model: str, kind: Kind, length: int) -> Range | None:
+        """Return a model's time over ours; None where nothing is known."""
+        theirs, ours = (self.seconds(name, kind, length) for name in (model, self.ours))
+        if theirs is None or ours is None or (theirs.high == ours.high == math.inf):
+            return None
+        return Range(theirs.low / ours.high, theirs.high / ours.low)
+
+    def common(self, model: str, kind: Kind) -> int | None:
+        """Return the largest length that both a model and ours finished."""
+        ratios = {length: self.ratio(model, kind, length) for length in self.lengths}
+        both = [length for length, ratio in ratios.items() if ratio and ratio.low == ratio.high]
+        return max(both, default=None)
+
+    def growth(self, model: str, kind: Kind, of: Callable[[Measurement], float]) -> PowerLaw | None:
+        """Fit what one measurement gives for each series to the length."""
+        found = {length: self.measurement(model, kind, length) for length in self.lengths}
+        return fit({n: of(m) / m.batch for n, m in found.items() if m and m.status == "done"})
+
+
+def elapsed(measurement: Measurement) -> float:
+    """Return the seconds of an iteration that is done."""
+    return measurement.seconds or 0.0
+
+
+def own_memory(measurement: Measurement) -> int:
+    """Return the bytes that a measurement that is done took beyond what was there."""
+    return (measurement.peak_memory_bytes or 0) - (measurement.base_memory_bytes or 0)
+
+
+def fit(values: dict[int, float]) -> PowerLaw | None:
+    """Fit a power law to positive values by length: to the long ones where there are two."""
+    values = {length: value for length, value in values.items() if value > 0}
+    chosen = [length for length in values if length >= LONG]
+    chosen = chosen if len(chosen) > 1 else list(values)
+    if len(chosen) < 2:
+        return None
+    slope = np.polyfit(np.log(chosen), np.log([values[length] for length in chosen]), 1)[0]
+    return PowerLaw(float(slope), min(chosen), max(chosen))
+
+
+def studies(records: Sequence[RunTime]) -> list[Study]:
+    """Arrange records by machine.
+
+    Raises
+    ------
+    UserError
+        If a machine has two records of a model and a length.
+    """
+
+    def key(record: RunTime) -> tuple[str, int, str, int]:
+        return record.device, record.threads, record.model, record.length
+
+    found = []
+    for _, group in groupby(sorted(records, key=key), lambda record: key(record)[:2]):
+        study = Study(tuple(group))
+        cells = [key(record) for record in study.records]
+        for cell in cells:
+            if cells.count(cell) > 1:
+                raise UserError(
+                    "expected one record of run times of each model and length on a machine, found"
+                    f" more of {cell[2]} at {cell[3]} on {study.machine}"
+                )
+        found.append(study)
+    return found

@@ -1,0 +1,106 @@
+"""Tables of generation: the paper's table 1, memorisation, scores that only one data set has."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from harness.powers import Power
+from harness.present.comparison import Comparison, tidy
+from harness.present.decisions import belongs
+from harness.present.tables import columns, decisions
+from harness.present.tables.scores import (
+    absent,
+    failures,
+    older,
+    printed,
+    published_legend,
+    ran,
+    score_table,
+    title,
+    with_any,
+)
+from harness.present.tables.table import Document, Table
+from harness.present.text import paragraphs
+
+MEMORISATION = {
+    "nearest_train_generated": "generated to training",
+    "nearest_train_test": "test to training",
+    "nearest_train_ratio": "ratio",
+}
+COMMON = ("wasserstein", "classification_accuracy", "classification_auc")  # scores of every set
+
+
+def documents(
+    compared: Sequence[Comparison], budget: str, powers: Sequence[Power]
+) -> list[Document]:
+    """Return the tables of one budget's generation."""
+    shown = ran(compared)
+    frame = tidy(compared)
+    own = [c for c in shown if own_scores(c)]
+    found = [
+        Document(
+            "table1",
+            budget,
+            "Table 1: generation",
+            [scores(c, title(c, compared)) for c in shown] + absent(compared),
+            paragraphs("legends.j2", "table1", older=older(shown))
+            + published_legend("table1", compared),
+            frame,
+        ),
+        decisions.document(shown, budget, powers),
+        Document(
+            "memorisation",
+            budget,
+            "Memorisation: generation",
+            [_memorisation(c, title(c, compared)) for c in shown],
+            paragraphs("legends.j2", "memorisation"),
+            frame[frame["score"].isin(MEMORISATION)],
+        ),
+        Document(
+            "own_scores",
+            budget,
+            "Own scores of a data set: generation",
+            [_own(c, title(c, compared)) for c in own],
+            paragraphs("legends.j2", "own_scores"),
+            frame[frame["score"].isin({name for c in own for name in own_scores(c)})],
+        ),
+    ]
+    return [document for document in found if document and document.tables]
+
+
+def scores(c: Comparison, title: str) -> Table:
+    """Return published, literal and robust scores."""
+    cells = {}
+    for quantity in c.quantities.values():
+        cells[quantity.heading, "published"] = columns.published_numbers(c, quantity)
+        cells[quantity.heading, "literal"] = columns.scores(c, quantity.literal)
+        cells[quantity.heading, "robust"] = columns.robust(c, quantity)
+    return score_table(c, title, cells, printed(c))
+
+
+def _memorisation(c: Comparison, title: str) -> Table:
+    """Return distances to the nearest training series."""
+    c = with_any(c, list(MEMORISATION))
+    cells = {
+        ("", heading): columns.scores(c, score, evaluator=False)
+        for score, heading in MEMORISATION.items()
+    }
+    return score_table(c, title, cells)
+
+
+def own_scores(c: Comparison) -> list[str]:
+    """Return the names of the scores that only this data set has."""
+    common = {score for q in c.quantities.values() for score in (q.literal, q.robust)}
+    common |= {*MEMORISATION, *COMMON}
+    return [name for name in c.score_names if name not in common and not belongs(name)]
+
+
+def _own(c: Comparison, title: str) -> Table:
+    """A column for each row of the other tables: there are more scores than rows."""
+    names = own_scores(c)
+    c = with_any(c, names)
+    texts = pd.DataFrame({name: columns.scores(c, name, evaluator=False) for name in names}).T
+    kinds = c.rows["control"].map({True: "controls", False: "models"})
+    texts.columns = pd.MultiIndex.from_arrays([kinds, columns.labels(c.rows)])
+    texts.insert(0, ("", "score"), names)
+    return Table(title, texts, notes=failures(c))

@@ -1,0 +1,214 @@
+"""A table of text, a document of several tables, and both as CSV, Markdown and LaTeX.
+
+Cells are plain text with a few signs (± † ‡ ˢ ◦ ≥ – ↓ ↑) that the LaTeX writer translates.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+
+import pandas as pd
+
+from harness import catalogue
+from harness.records import write_text
+
+
+@dataclass(frozen=True)
+class Table:
+    """Text in rows and columns.
+
+    Attributes
+    ----------
+    title : str
+    cells : DataFrame of str
+        The first column names the rows. Columns are headings, or pairs (group, heading):
+        neighbours with the same group share it as a heading above, "" is none.
+    is_control : Series of bool, optional
+        Which rows are controls, which are set apart from the models by a line; None for none.
+    notes : sequence of str
+        Sentences below the table.
+    """
+
+    title: str
+    cells: pd.DataFrame
+    is_control: pd.Series | None = None
+    notes: Sequence[str] = ()
+
+    @property
+    def columns(self) -> list[tuple[str, str]]:
+        """Pairs (group, heading)."""
+        return [c if isinstance(c, tuple) else ("", c) for c in self.cells.columns]
+
+    @property
+    def groups(self) -> list[tuple[str, int]]:
+        """Group headings and the number of columns under each; none where there is no heading."""
+        found = [(name, len(list(own))) for name, own in groupby(g for g, _ in self.columns)]
+        return found if any(name for name, _ in found) else []
+
+    @property
+    def models(self) -> pd.DataFrame:
+        """The rows that are no controls."""
+        return self.cells if self.is_control is None else self.cells[~self.is_control]
+
+    @property
+    def controls(self) -> pd.DataFrame:
+        """The rows that are controls."""
+        return self.cells[:0] if self.is_control is None else self.cells[self.is_control]
+
+
+@dataclass(frozen=True)
+class Document:
+    """Tables of one kind and, unless they are of run times, one budget; the same as a frame."""
+
+    kind: str
+    budget: str | None
+    name: str
+    tables: list[Table]
+    legend: tuple[str, ...]
+    frame: pd.DataFrame
+
+    @property
+    def stem(self) -> str:
+        """Of its files."""
+        return self.kind if self.budget is None else f"{self.kind}_{self.budget}"
+
+    @property
+    def title(self) -> str:
+        if self.budget is None:
+            return self.name
+        meaning = catalogue.budgets().get(self.budget)
+        return f"{self.name}; budget {self.budget}" + (f": {meaning}" if meaning else "")
+
+
+def write_documents(documents: Sequence[Document], out: Path) -> list[Path]:
+    """Write documents as .csv, .md and .tex below `out` and return the paths."""
+    paths = []
+    for document in documents:
+        texts = {
+            ".csv": document.frame.to_csv(index=False, lineterminator="\n"),
+            ".md": _markdown_document(document),
+            ".tex": _latex_document(document),
+        }
+        for suffix, text in texts.items():
+            path = out / f"{document.stem}{suffix}"
+            write_text(path, text)
+            paths.append(path)
+    return paths
+
+
+# -- Markdown -------------------------------------------------------------------------------------
+
+
+def markdown(table: Table) -> str:
+    """Return a table in pipe syntax; group names stand in front of the headings."""
+    headings = [f"{group} {heading}".strip() for group, heading in table.columns]
+    models, controls = (
+        part.map(markdown_text).set_axis(headings, axis=1)
+        for part in (table.models, table.controls)
+    )
+    parts = [models]
+    if len(controls):
+        names = controls[headings[0]]
+        parts.append(pd.DataFrame([["*controls:*"] + [""] * (len(headings) - 1)], columns=headings))
+        parts.append(controls.assign(**{headings[0]: "*" + names + "*"}))
+    text = pd.concat(parts).to_markdown(index=False, tablefmt="pipe", disable_numparse=True)
+    return str(text)
+
+
+def markdown_text(cell: str) -> str:
+    return " ".join(cell.split()).replace("|", "\\|").replace("<", "&lt;")
+
+
+def markdown_blocks(tables: Sequence[Table], level: str) -> list[str]:
+    """Return paragraphs of Markdown: each table with its title as a heading of a level ("##")."""
+    blocks = []
+    for table in tables:
+        blocks += [f"{level} {table.title}", markdown(table)]
+        blocks += ["\n".join(f"* {markdown_text(note)}" for note in table.notes)]
+    return [block for block in blocks if block]
+
+
+def _markdown_document(document: Document) -> str:
+    blocks = [f"# {document.title}", *markdown_blocks(document.tables, "##"), "---"]
+    return "\n\n".join([*blocks, *document.legend]) + "\n"
+
+
+# -- LaTeX ----------------------------------------------------------------------------------------
+
+_TEX = str.maketrans(
+    {
+        "\\": r"\textbackslash{}",
+        **{sign: f"\\{sign}" for sign in "&%$#_{}"},
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "<": r"\textless{}",
+        ">": r"\textgreater{}",
+        "|": r"\textbar{}",
+        "±": r"$\pm$",
+        "†": r"$^\dagger$",
+        "‡": r"$^\ddagger$",
+        "ˢ": r"\textsuperscript{s}",
+        "ᵘ": r"\textsuperscript{u}",
+        "²": r"\textsuperscript{2}",
+        "≥": r"$\geq$",
+        "≤": r"$\leq$",
+        "‖": r"$^\parallel$",
+        "◦": r"$^\circ$",
+        "×": r"$\times$",
+        "–": "--",
+        "…": r"\ldots{}",
+        "↓": r"$\downarrow$",
+        "↑": r"$\uparrow$",
+    }
+)
+
+
+def latex_text(plain: str) -> str:
+    """Escape plain text for LaTeX and translate the signs of the tables."""
+    return plain.translate(_TEX)
+
+
+def latex(table: Table) -> str:
+    """Return a table environment; needs the packages booktabs and adjustbox."""
+    return "\n".join(
+        [
+            r"\begin{table}[htbp]",
+            r"\centering",
+            rf"\caption{{{latex_text(table.title)}}}",
+            r"\begin{adjustbox}{max width=\textwidth}",
+            *_tabular(table),
+            r"\end{adjustbox}",
+            *map(_latex_note, table.notes),
+            r"\end{table}",
+        ]
+    )
+
+
+def _tabular(table: Table) -> list[str]:
+    """Return the lines of a tabular environment."""
+    columns = [tuple(map(latex_text, pair)) for pair in table.columns]
+    names = pd.MultiIndex.from_tuples(columns) if table.groups else [h for _, h in columns]
+    cells = pd.concat([table.models, table.controls], ignore_index=True).map(latex_text)
+    styler = cells.set_axis(names, axis=1).style.hide(axis="index")
+    alignment = "l" + "r" * (len(columns) - 1)
+    lines = styler.to_latex(column_format=alignment, hrules=True, multicol_align="c").splitlines()
+    if len(table.controls):
+        lines.insert(lines.index(r"\midrule") + 1 + len(table.models), r"\midrule")
+    if table.groups:
+        rules, last = "", 0
+        for name, width in table.groups:
+            first, last = last + 1, last + width
+            rules += rf"\cmidrule(lr){{{first}-{last}}}" if name else ""
+        lines.insert(lines.index(r"\toprule") + 2, rules)  # below the line of the groups
+    return lines
+
+
+def _latex_note(sentence: str) -> str:
+    return rf"{{\footnotesize\raggedright {latex_text(sentence)}\par}}"
+
+
+def _latex_document(document: Document) -> str:
+    comment = f"% {document.title}\n% \\usepackage{{booktabs,adjustbox}}"
+    legend = "\n".join(map(_latex_note, document.legend))
+    return "\n\n".join([comment, *map(latex, document.tables), legend]) + "\n"

@@ -1,0 +1,20 @@
+"""The tables of variants: each beside the model that it is a variant of."""
+
+from collections.abc import Sequence
+
+from harness.present.comparison import Comparison, tidy
+from harness.present.tables import cell_costs, generation, prediction
+from harness.present.tables.scores import title
+from harness.present.tables.table import Document
+from harness.present.text import paragraphs
+from harness.tasks import TABLE_OF
+
+SCORES = {"table1": generation.scores, "table2": prediction.errors}
+
+
+def document(compared: Sequence[Comparison], budget: str) -> Document:
+    """Return scores and costs of one budget's variants."""
+    tables = [SCORES[TABLE_OF[c.head["task"]]](c, title(c, compared)) for c in compared]
+    tables += [cell_costs.table([c]) for c in compared]
+    legend = paragraphs("legends.j2", "variants")
+    return Document("variants", budget, "Variants of a model", tables, legend, tidy(compared))

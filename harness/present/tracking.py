@@ -1,0 +1,359 @@
+"""Import records into MLflow. Files are the truth; the database can be deleted and made again, and
+one from a folder that was moved or copied is, since MLflow keeps absolute paths.
+
+One experiment for each task; a parent run for each (budget, data set, model) with means over seeds;
+a child run for each seed; a run with the tables and figures. Cells whose data could not be had are
+left out. The only module that knows MLflow. One process at a time may write.
+
+A run carries a tag ``cell_id`` and, once it is whole, the digest of what it was made from: what has
+not changed stays, what has changed replaces its old run. Runs of cells that are no longer below the
+folder stay, except for seeds of a row that is there.
+"""
+
+import json
+import math
+import os
+import re
+import sqlite3
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from datasets.files import sha256
+from datasets.progress import progress
+from harness.errors import UserError
+from harness.present import files
+from harness.present.comparison import comparisons
+from harness.present.frame import frame
+from harness.records import IDENTITY, Record
+from harness.sources import digest
+from harness.tasks import TABLE_OF, TASKS
+
+if TYPE_CHECKING:
+    from mlflow.entities import Metric, Run
+    from mlflow.tracking import MlflowClient
+
+Cells = dict[Path, Record]  # by their directories
+
+SQLITE = "sqlite:///"
+PARENT = "mlflow.parentRunId"
+MADE_FROM = "made_from"  # tag: digest of the files behind a run
+POINTS = 200  # of a curve; long ones make the UI slow
+DIGITS = 16  # of a data set's digest; MLflow takes 36 at most
+NOT_IN_NAMES = r"[^\w./ -]"  # characters that names of metrics must not have
+SHARED = ("task", "budget", "dataset", "model", "control", "data_digest", "split_digest")
+OWN = ("seed", "status", "reason", "device", "commit", "dirty", "config_hash", "code_hash")
+COSTS = ("train_seconds", "sample_seconds", "score_seconds", "steps", "parameters",
+         "peak_memory_bytes")  # fmt: skip
+COUNTS = ("n_train", "n_validation", "n_test", "length", "channels")
+
+
+def track(records_dir: Path, uri: str, artifacts: Path, extra: list[Path]) -> None:
+    """Bring the runs of an MLflow server or database up to date with the records below a folder.
+
+    Parameters
+    ----------
+    records_dir : Path
+        Searched for cells.
+    uri : str
+        ``sqlite:///...`` (brought to the newest schema first) or the address of a server.
+    artifacts : Path
+        Where runs of a database keep their files; a server has its own place.
+    extra : list of Path
+        Files and folders (tables, figures) for the run that belongs to all records together.
+
+    Raises
+    ------
+    UserError
+        If there is no record, two are of the same cell, or no server answers.
+    """
+    found = files.find([records_dir])
+    location = None
+    if uri.startswith(SQLITE):
+        location = artifacts.resolve().as_uri()
+        _set_aside_if_moved(Path(uri.removeprefix(SQLITE)), location)
+    client = _client(uri)
+    cells = {folder: record for folder, record in found.items() if record.status != "skipped"}
+    if not cells:
+        return
+    ordered = pd.concat([c.cells for c in comparisons(frame(cells))])
+    with progress() as bar:
+        task = bar.add_task("MLflow", total=len(cells))
+        for name, of_task in ordered.groupby("task", sort=False):
+            runs = _Runs(client, _experiment(client, uri, str(name), location))
+            for _, row in of_task.groupby(["budget", "dataset", "model"], sort=False):
+                runs.update_row({folder: cells[folder] for folder in row["folder"]})
+                bar.advance(task, len(row))
+            if extra:
+                runs.update_files("+".join(of_task["budget"].unique()), extra)
+
+
+def _client(uri: str) -> "MlflowClient":
+    # read when mlflow is imported; without the last one a wrong address takes minutes
+    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+    os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    from mlflow.tracking import MlflowClient
+
+    if uri.startswith(SQLITE):
+        from mlflow.db import upgrade
+
+        Path(uri.removeprefix(SQLITE)).parent.mkdir(parents=True, exist_ok=True)
+        upgrade.callback(uri)  # pyright: ignore[reportOptionalCall]  # mlflow db upgrade
+    return MlflowClient(uri)
+
+
+def _set_aside_if_moved(database: Path, location: str) -> None:
+    """Rename a database whose runs have their files elsewhere than in `location`."""
+    if not database.exists():
+        return
+    # not with MLflow, which would keep the file open
+    with closing(sqlite3.connect(database)) as connection:
+        try:
+            found = dict(connection.execute("SELECT name, artifact_location FROM experiments"))
+        except sqlite3.OperationalError:  # no such table: its making was interrupted
+            return
+    if all(found.get(_name(task), location) == location for task in TASKS):
+        return
+    aside = database.with_name(f"{database.name}.moved")
+    database.replace(aside)
+    print(
+        f"{database}: its folder was moved or copied; set aside as {aside.name} and made again; "
+        "for runs of other folders: python -m harness track --records FOLDER",
+        file=sys.stderr,
+    )
+
+
+def _name(task: str) -> str:
+    return f"{TABLE_OF[task].replace('table', 'Table ')}: {task}"
+
+
+def _experiment(client: "MlflowClient", uri: str, task: str, location: str | None) -> str:
+    """Find or make the experiment of a task and return its id."""
+    from mlflow.exceptions import MlflowException
+
+    name = _name(task)
+    try:
+        found = client.get_experiment_by_name(name)
+    except MlflowException as error:
+        raise UserError(f"{uri}: no MLflow there: {str(error).splitlines()[0]}") from None
+    if found is None:
+        return client.create_experiment(name, location)
+    if found.lifecycle_stage == "deleted":
+        client.restore_experiment(found.experiment_id)
+    return found.experiment_id
+
+
+class _Runs:
+    """The runs of one experiment."""
+
+    def __init__(self, client: "MlflowClient", experiment: str):
+        self.client = client
+        self.experiment = experiment
+
+    def update_row(self, cells: Cells) -> None:
+        """Bring the parent of a row, which is given by its cells, and its children up to date."""
+        digests = {folder: _digest(folder, record) for folder, record in cells.items()}
+        made_from = digest(list(digests.values()))
+        row_id = _cell_id(next(iter(cells.values()))).rpartition("/")[0]
+        old = self._find("cell_id", row_id)
+        if any(_made_from(run, made_from) for run in old):
+            return
+        children = [child for run in old for child in self._find(PARENT, run.info.run_id)]
+        parent = self._create_parent(row_id, cells)
+        for folder, record in cells.items():
+            same = next((c for c in children if _made_from(c, digests[folder])), None)
+            if same is None:
+                self._create_child(folder, record, parent, digests[folder])
+            else:
+                self.client.set_tag(same.info.run_id, PARENT, parent)
+                children.remove(same)
+        for run in [*children, *old]:
+            self.client.delete_run(run.info.run_id)
+        self._finish(parent, made_from)
+
+    def update_files(self, budgets: str, paths: list[Path]) -> None:
+        """Bring the run that holds the tables and figures of some budgets up to date."""
+        found = {
+            str(file): sha256(file)
+            for path in paths
+            for file in sorted(path.rglob("*") if path.is_dir() else [path])
+            if file.is_file()
+        }
+        old = self._find("cell_id", f"files/{budgets}")
+        if any(_made_from(run, digest(found)) for run in old):
+            return
+        tags = {"cell_id": f"files/{budgets}", "level": "files", "budget": budgets}
+        name = f"tables and figures, {budgets}"
+        run = self.client.create_run(self.experiment, tags=tags, run_name=name).info.run_id
+        for path in paths:
+            if path.is_dir():
+                self.client.log_artifacts(run, str(path), path.name)
+            else:
+                self.client.log_artifact(run, str(path))
+        for outdated in old:
+            self.client.delete_run(outdated.info.run_id)
+        self._finish(run, digest(found))
+
+    def _create_parent(self, row_id: str, cells: Cells) -> str:
+        """Start the run of a row: means and standard deviations over its seeds."""
+        records = list(cells.values())
+        head = records[0]
+        done = sum(record.status == "done" for record in records)
+        tags = _tags(head, SHARED) | {
+            "cell_id": row_id,
+            "level": "mean over seeds",
+            "seeds": f"{done}/{len(records)}",
+            "status": " ".join(dict.fromkeys(r.status for r in records)),
+        }
+        metrics: dict[str, float] = {}
+        compared = comparisons(frame(cells))
+        if len(compared) == 1:  # means over different data or evaluators would be of nothing
+            for (_, name), estimate in compared[0].estimates.iterrows():
+                found = {name: "value", f"{name}_std": "seed_spread",
+                         f"{name}_evaluator_std": "evaluator_spread"}  # fmt: skip
+                metrics |= {
+                    key: float(estimate[column])
+                    for key, column in found.items()
+                    if pd.notna(estimate[column])
+                }
+        name = f"{head.dataset} {head.model}, {head.budget}"
+        return self._create(name, tags, records, metrics, {"class": head.settings.get("class", "")})
+
+    def _create_child(self, folder: Path, record: Record, parent: str, made_from: str) -> None:
+        """Log one cell."""
+        tags = _tags(record, (*SHARED, *OWN)) | {
+            "cell_id": _cell_id(record),
+            "level": "seed",
+            PARENT: parent,
+            "mlflow.source.git.commit": record.commit,
+        }
+        metrics = {s.name: s.value for s in record.scores if s.value is not None}
+        metrics |= {
+            f"{s.name}_evaluator_std": s.spread for s in record.scores if s.spread is not None
+        }
+        name = f"{record.dataset} {record.model}, {record.budget}, seed {record.seed}"
+        params = dict(flatten(record.settings | {"protocol": record.protocol}))
+        params |= {"seed": str(record.seed)}
+        params |= {} if record.draws is None else {"draws": str(record.draws)}
+        run = self._create(name, tags, [record], metrics, params)
+        self._log(run, _curves(files.history(folder), _milliseconds(record)))
+        for file in (files.RECORD, files.HISTORY):
+            if (folder / file).exists():
+                self.client.log_artifact(run, str(folder / file))
+        self._finish(run, made_from, record)
+
+    def _create(
+        self,
+        name: str,
+        tags: dict[str, str],
+        records: list[Record],
+        metrics: dict[str, float],
+        params: dict[str, str],
+    ) -> str:
+        """Start a run with what cells and rows have in common: data set, costs, settings."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
+
+        head = records[0]
+        start = min(_milliseconds(r) - int(1000 * _seconds(r)) for r in records)
+        run = self.client.create_run(self.experiment, start, tags, name).info.run_id
+        data = Dataset(
+            name=head.dataset,
+            digest=head.data_digest[:DIGITS],
+            source_type="prepared",
+            source=f"{head.budget}/data/{head.dataset}.npz",
+            profile=json.dumps({key: getattr(head, key) for key in COUNTS}),
+        )
+        self.client.log_inputs(
+            run, [DatasetInput(data, [InputTag("mlflow.data.context", "train")])]
+        )
+        for cost in COSTS:
+            values = [v for r in records if (v := getattr(r, cost)) is not None]
+            metrics |= {cost: float(np.mean(values))} if values else {}
+        params |= {key: str(getattr(head, key)) for key in ("dataset", "model", "budget")}
+        now = max(_milliseconds(r) for r in records)
+        self._log(run, [Metric(_name_of(key), value, now, 0) for key, value in metrics.items()])
+        for some in batched([Param(*item) for item in params.items()], 100):
+            self.client.log_batch(run, params=some)
+        return run
+
+    def _log(self, run: str, metrics: Sequence["Metric"]) -> None:
+        for some in batched(metrics, 1000):  # what MLflow takes in one call
+            self.client.log_batch(run, metrics=some)
+
+    def _finish(self, run: str, made_from: str, record: Record | None = None) -> None:
+        """Mark a run as whole. What lacks this mark is made again by the next import."""
+        self.client.set_tag(run, MADE_FROM, made_from)
+        status = "FINISHED" if record is None or record.status == "done" else "FAILED"
+        end = None if record is None else _milliseconds(record)
+        self.client.set_terminated(run, status, end)
+
+    def _find(self, tag: str, value: str) -> list["Run"]:
+        return list(self.client.search_runs([self.experiment], f"tags.`{tag}` = '{value}'"))
+
+
+def _made_from(run: "Run", expected: str) -> bool:
+    return run.data.tags.get(MADE_FROM) == expected
+
+
+def _cell_id(record: Record) -> str:
+    return "/".join(str(getattr(record, key)) for key in IDENTITY)
+
+
+def _digest(folder: Path, record: Record) -> str:
+    history = folder / files.HISTORY
+    return digest([record.model_dump(), sha256(history) if history.exists() else None])
+
+
+def _tags(record: Record, keys: Iterable[str]) -> dict[str, str]:
+    return {key: str(getattr(record, key)) for key in keys if getattr(record, key) is not None}
+
+
+def _seconds(record: Record) -> float:
+    return record.train_seconds + record.sample_seconds + record.score_seconds
+
+
+def _milliseconds(record: Record) -> int:
+    return int(1000 * datetime.fromisoformat(record.date).timestamp())
+
+
+def _curves(history: pd.DataFrame, time: int) -> list["Metric"]:
+    """The columns of a history as metrics, thinned to a few hundred rows."""
+    from mlflow.entities import Metric
+
+    if history.empty:
+        return []
+    rows = np.unique(np.linspace(0, len(history) - 1, POINTS).round().astype(int))
+    thin = history.iloc[rows]
+    return [
+        Metric(f"training/{_name_of(name)}", value, time, step)
+        for name in history.columns.drop("step")
+        for step, value in zip(thin["step"].tolist(), thin[name].tolist(), strict=True)
+        if math.isfinite(value)
+    ]
+
+
+def _name_of(score: str) -> str:
+    """Return the name of a score or loss as MLflow takes it."""
+    return re.sub(NOT_IN_NAMES, "_", score)
+
+
+def flatten(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the leaves of nested mappings, ``{"a": {"b": 1}}`` as ``("a.b", "1")``."""
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", str(value)
+
+
+def batched(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+    """Yield slices of at most `size` items."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]

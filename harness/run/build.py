@@ -1,0 +1,57 @@
+"""From a cell's description to its model: new, shown the training series, or trained."""
+
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+
+from datasets.base import Dataset
+from harness.cells import CellSpec
+from harness.config import load, model_config
+from harness.contract import Model, Shape, Task
+from harness.errors import UserError
+from harness.run.streams import seed_of
+from harness.run.view import View
+
+
+def build(spec: CellSpec, dataset: Dataset, device: torch.device) -> Model:
+    """Build the model of a cell.
+
+    Initial weights come from torch's global stream on the CPU, seeded inside a fork: nothing leaks
+    out.
+
+    Raises
+    ------
+    UserError
+        If the class or its configuration is wrong, or does not suit the data.
+    """
+    model_class = load(spec.class_)
+    if spec.task not in model_class.tasks:
+        raise UserError(
+            f"{spec.where}: expected a model of {spec.task}, found one of"
+            f" {', '.join(sorted(model_class.tasks))}"
+        )
+    config = model_config(model_class, spec.config, spec.where)
+    shape = Shape(*dataset.x.shape[1:])
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed_of(spec, "weights"))
+        try:
+            model = model_class(config, shape)
+        except ValueError as error:  # such as a length that pooling does not divide
+            raise UserError(f"{spec.where}, data set {dataset.name}: {error}") from None
+    return model.to(device)
+
+
+def calibrate(model: Model, dataset: Dataset, task: Task) -> None:
+    """Show a new model the training series."""
+    if type(model).calibrate is not Model.calibrate:
+        device = next(iter(model.state_dict().values())).device
+        with torch.no_grad():
+            model.calibrate(View(dataset, task).batch(dataset.train).to(device))
+
+
+def load_trained(spec: CellSpec, dataset: Dataset, weights: Path, device: torch.device) -> Model:
+    """Build a model and load its trained weights."""
+    model = build(spec, dataset, device)
+    model.load_state_dict(load_file(weights))
+    return model.eval()

@@ -1,0 +1,223 @@
+"""Score one cell: draw samples or predict, compare with the test series, make the record."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from harness.cells import CellSpec, ControlSpec, Scoring
+from harness.contract import Diverged
+from harness.records import Record, Score, circumstances
+from harness.run import generation, prediction, summary
+from harness.run.build import load_trained
+from harness.run.generation import ScoringSetup, Series
+from harness.run.memory import OutOfMemory, raising_out_of_memory
+from harness.run.outcome import Outcome
+from harness.run.streams import torch_stream
+from harness.run.view import view
+from harness.sources import code_hash, digest
+from metrics.network import Unscorable
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """A cell's record and the arrays that are kept beside it.
+
+    Attributes
+    ----------
+    record : Record
+    summary : dict
+        What figures need.
+    errors : dict
+        Errors of single series or records, for paired comparisons of rows.
+    samples : (n, L, D) or None
+        Of generation.
+    """
+
+    record: Record
+    summary: dict[str, np.ndarray]
+    errors: dict[str, np.ndarray]
+    samples: Series | None = None
+
+
+@dataclass(frozen=True)
+class _Scored:
+    """Scores and arrays of a cell, and when its samples were there, by the monotonic clock."""
+
+    scores: list[Score]
+    summary: dict[str, np.ndarray]
+    errors: dict[str, np.ndarray]
+    samples: Series | None
+    sampled: float
+
+
+def evaluate_model(
+    spec: CellSpec, setup: ScoringSetup, outcome: Outcome, weights: Path, device: torch.device
+) -> Evaluated:
+    """Score a trained cell. Its record is complete, without scores if anything failed."""
+
+    def work() -> _Scored:
+        if spec.task == "generation":
+            return _generated(spec, setup, weights, device)
+        return _predicted(spec, setup, weights, device)
+
+    return _evaluate(spec, setup, outcome, work, device)
+
+
+def evaluate_control(spec: ControlSpec, setup: ScoringSetup, device: torch.device) -> Evaluated:
+    """Score a control."""
+
+    def work() -> _Scored:
+        if spec.task == "generation":
+            return _control_generated(spec, setup, device)
+        return _control_predicted(spec, setup)
+
+    return _evaluate(spec, setup, None, work, device)
+
+
+def skipped(
+    spec: CellSpec | ControlSpec, scoring: Scoring, reason: str, device: torch.device
+) -> Record:
+    """Return the record of a cell whose data cannot be had."""
+    return Record(
+        **_identity(spec, scoring),
+        code_hash=code_hash(__name__),
+        data_digest="",
+        split_digest="",
+        status="skipped",
+        reason=reason,
+        scores=[],
+        n_train=0,
+        n_validation=0,
+        n_test=0,
+        length=0,
+        channels=0,
+        steps=0,
+        train_seconds=0.0,
+        sample_seconds=0.0,
+        score_seconds=0.0,
+        peak_memory_bytes=None,
+        parameters=0,
+        **circumstances(device),
+    )
+
+
+def _evaluate(
+    spec: CellSpec | ControlSpec,
+    setup: ScoringSetup,
+    outcome: Outcome | None,
+    work: Callable[[], _Scored],
+    device: torch.device,
+) -> Evaluated:
+    """Do the work, unless the training failed, and make the record."""
+    start = time.monotonic()
+    done = _Scored([], {}, {}, None, start)
+    status, reason = ("done", None) if outcome is None else (outcome.status, outcome.reason)
+    if status == "done":
+        try:
+            with raising_out_of_memory():
+                done = work()
+        except (Diverged, Unscorable) as error:
+            status, reason = "diverged", str(error)
+        except OutOfMemory as error:
+            status, reason = "oom", f"sampling or scoring: {error}"
+    dataset = setup.dataset
+    own = [reference.partition(":")[0] for reference in setup.description.scoring_references]
+    record = Record(
+        **_identity(spec, setup.scoring),
+        code_hash=digest([code_hash(__name__, *own), outcome.code_hash if outcome else None]),
+        data_digest=dataset.data_digest,
+        split_digest=dataset.split_digest,
+        status=status,
+        reason=reason,
+        scores=done.scores,
+        n_train=len(dataset.train),
+        n_validation=len(dataset.validation),
+        n_test=len(dataset.test),
+        length=dataset.x.shape[1],
+        channels=dataset.x.shape[2],
+        steps=outcome.steps if outcome else 0,
+        ended=outcome.ended if outcome else None,
+        best_step=outcome.best_step if outcome else None,
+        best_validation_loss=outcome.best_validation_loss if outcome else None,
+        last_validation_loss=outcome.last_validation_loss if outcome else None,
+        train_seconds=outcome.seconds if outcome else 0.0,
+        sample_seconds=done.sampled - start,
+        score_seconds=time.monotonic() - done.sampled,
+        peak_memory_bytes=outcome.peak_memory_bytes if outcome else None,
+        parameters=outcome.parameters if outcome else 0,
+        **(outcome.circumstances if outcome else circumstances(device)),
+    )
+    return Evaluated(record, done.summary, done.errors, done.samples)
+
+
+def _identity(spec: CellSpec | ControlSpec, scoring: Scoring) -> dict[str, Any]:
+    """Return the fields of a record that follow from the cell's description alone."""
+    evaluation = scoring.evaluation
+    generates = spec.task == "generation"
+    settings: dict[str, Any] = {}
+    if isinstance(spec, CellSpec):
+        training = spec.training.model_dump(mode="json", exclude_defaults=True)
+        settings = {"class": spec.class_, "config": spec.config, "training": training}
+        settings |= {"variant_of": spec.variant_of} if spec.variant_of else {}
+    return {
+        "task": spec.task,
+        "dataset": spec.dataset,
+        "model": spec.model,
+        "seed": spec.seed,
+        "budget": spec.budget,
+        "control": isinstance(spec, ControlSpec),
+        "config_hash": digest([spec.digest, scoring.digest_for(spec.task)]),
+        "title": scoring.dataset.title,
+        "evaluator_fits": evaluation.fits if generates else 0,
+        "evaluator_epochs": evaluation.epochs if generates else 0,
+        "draws": None if generates else evaluation.draws,
+        "protocol": spec.protocol.model_dump(mode="json") if spec.protocol else {},
+        "settings": settings,
+    }
+
+
+def _generated(spec: CellSpec, setup: ScoringSetup, weights: Path, device: torch.device) -> _Scored:
+    samples = generation.draw(spec, setup.dataset, weights, device)
+    sampled = time.monotonic()
+    scores, errors = generation.score(setup, samples, device)
+    return _Scored(scores, summary.summarise(setup.test, samples), errors, samples, sampled)
+
+
+def _control_generated(spec: ControlSpec, setup: ScoringSetup, device: torch.device) -> _Scored:
+    sampled = time.monotonic()
+    samples, scores, errors = generation.control_scores(spec, setup, device)
+    arrays = {} if samples is None else summary.summarise(setup.test, samples)
+    return _Scored(scores, arrays, errors, samples, sampled)
+
+
+def _predicted(spec: CellSpec, setup: ScoringSetup, weights: Path, device: torch.device) -> _Scored:
+    seen = view(spec, setup.dataset)
+    size = prediction.BATCH
+    if seen.grid == "union":  # on which a prediction depends on who shares the batch
+        size = spec.training.batch_size
+    model = load_trained(spec, setup.dataset, weights, device)
+    generator = torch_stream(spec, "sampling", device)
+    predict = prediction.predictor(model, device)
+    bound = prediction.evidence(seen, model, size, device, generator)
+    descriptors = setup.description.descriptors
+    scores, errors = prediction.score(seen, predict, setup.evaluation, size, generator, descriptors)
+    sampled = time.monotonic()
+    examples = prediction.examples(seen, predict, setup.evaluation.draws, generator)
+    return _Scored(scores + bound, examples, errors, None, sampled)
+
+
+def _control_predicted(spec: ControlSpec, setup: ScoringSetup) -> _Scored:
+    seen = view(spec, setup.dataset)
+    generator = torch_stream(spec, "control", torch.device("cpu"))
+    predict = prediction.control_predictor(seen, spec.model)
+    size, descriptors = prediction.BATCH, setup.description.descriptors
+    scores, errors = prediction.score(seen, predict, setup.evaluation, size, generator, descriptors)
+    scores.append(prediction.validation_error(seen, predict, size, generator))
+    sampled = time.monotonic()
+    examples = prediction.examples(seen, predict, setup.evaluation.draws, generator)
+    return _Scored(scores, examples, errors, None, sampled)

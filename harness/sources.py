@@ -1,0 +1,85 @@
+"""What a job's result depends on: digests of its settings, and the source files behind it.
+
+Source files are found by reading import statements, without importing anything. The workflow
+declares them as inputs of its jobs, so that a change reruns what depends on it and nothing else;
+records carry a hash over them.
+"""
+
+import ast
+import functools
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from harness.catalogue import ROOT
+from harness.errors import UserError
+
+
+def digest(content: Any) -> str:
+    """Return the SHA-256 of a JSON-able object in canonical form."""
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+@functools.cache
+def source_files(module: str) -> tuple[str, ...]:
+    """Return the files of a module and of all project modules that it imports, relative to ROOT.
+
+    The ``__init__.py`` of every package on the way is among them, since Python runs it too.
+
+    Raises
+    ------
+    UserError
+        If there is no such module.
+    """
+    if _file(module) is None:
+        expected = module.replace(".", "/") + ".py"
+        raise UserError(f"no module {module}: expected {expected}")
+    found: dict[str, Path] = {}
+    pending = [module]
+    while pending:
+        name = pending.pop()
+        path = _file(name)
+        if name in found or path is None:
+            continue
+        found[name] = path
+        pending.extend(_parents(name))
+        pending.extend(_imports(name, path))
+    return tuple(sorted(str(path.relative_to(ROOT)) for path in found.values()))
+
+
+def code_hash(*modules: str) -> str:
+    """Return the SHA-256 over the source files of some modules and of what they import."""
+    files = sorted({file for module in modules for file in source_files(module)})
+    return digest({f: hashlib.sha256((ROOT / f).read_bytes()).hexdigest() for f in files})
+
+
+def _file(module: str) -> Path | None:
+    """Return the file of a project's module or package; None where there is none."""
+    path = ROOT.joinpath(*module.split("."))
+    candidates = (path.with_suffix(".py"), path / "__init__.py")
+    return next((candidate for candidate in candidates if candidate.is_file()), None)
+
+
+def _parents(module: str) -> Iterator[str]:
+    """Yield the packages around a module."""
+    while "." in module:
+        module = module.rpartition(".")[0]
+        yield module
+
+
+def _imports(module: str, path: Path) -> Iterator[str]:
+    """Yield what a file imports: modules, and names that may be modules."""
+    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), filename=str(path))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:  # relative to this file's package, one level up for each further dot
+                parts = package.split(".")[: len(package.split(".")) - node.level + 1]
+                base = ".".join([*parts, *([base] if base else [])])
+            yield base
+            yield from (f"{base}.{alias.name}" for alias in node.names)
