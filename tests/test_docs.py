@@ -2,14 +2,15 @@
 
 import os
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from harness import comparison, records, runtime, scaling, tables
-from harness.grid import ROOT, available
-from tests.test_workflow import copy, run
+from harness.catalogue import ROOT, available
+from harness.present import pages
+from tests.checkout import copy, run
 
 PAGES = sorted(path for folder in (".", "docs", "config") for path in (ROOT / folder).glob("*.md"))
 
@@ -21,19 +22,16 @@ def test_relative_links_exist(page: Path) -> None:
     assert [file for file in files if not (page.parent / file).exists()] == []
 
 
-@pytest.mark.parametrize("table", comparison.TABLES)
-def test_readme_shows_the_reference_records(table: str) -> None:
-    section = tables.readme_section(records.find(ROOT / "results" / "reference"), table)
-    assert section and section in (ROOT / "README.md").read_text(encoding="utf-8"), (
-        "run make tables"
-    )
-
-
-def test_readme_shows_the_reference_run_times() -> None:
-    found = runtime.find(ROOT / "results" / "reference")
-    section = scaling.readme_section(scaling.documents(found)) or "No reference records yet: "
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert f"<!-- figure3:begin -->\n{section}" in text, "run make tables"
+def test_pages_show_the_reference_records(tmp_path: Path) -> None:
+    committed = [ROOT / "README.md", ROOT / "docs" / "results.md"]
+    copies = [tmp_path / page.relative_to(ROOT) for page in committed]
+    for page, copied in zip(committed, copies, strict=True):
+        copied.parent.mkdir(exist_ok=True)
+        shutil.copy(page, copied)
+    (tmp_path / "results").symlink_to(ROOT / "results")
+    pages.update(tmp_path / "results" / "reference", *copies)
+    for page, copied in zip(committed, copies, strict=True):
+        assert copied.read_text() == page.read_text(), f"{page.name}: run make tables"
 
 
 @pytest.mark.slow

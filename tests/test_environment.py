@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from harness.grid import PACKAGES, ROOT
+from harness.catalogue import ROOT
+from tests.test_architecture import PACKAGES
 
 # Used without being imported: by Snakemake's report, by pandas for Markdown.
 INDIRECT = {"pygments", "tabulate"}

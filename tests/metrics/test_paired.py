@@ -1,0 +1,108 @@
+"""Paired comparisons: they agree with the scores, and find a difference where there is one."""
+
+import math
+
+import numpy as np
+import pytest
+
+from metrics.classification import classify
+from metrics.marginal import bin_counts, marginal_robust
+from metrics.paired import CHANCE, SeriesErrors, differences, skill
+from metrics.prediction import predict
+
+
+def series(seed: int, n: int = 24, scale: float = 1.0, channels: int = 2) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    return (scale * rng.standard_normal((n, 16, channels)).cumsum(1)).astype(np.float32)
+
+
+def errors_of(real: np.ndarray, generated: np.ndarray, fits: int = 2) -> SeriesErrors:
+    classifiers = [classify(real, generated, seed=s, epochs=3) for s in range(fits)]
+    predictors = [predict(real, generated, seed=s, epochs=3) for s in range(fits)]
+    return SeriesErrors(
+        *bin_counts(real, generated),
+        np.stack([c.losses for c in classifiers]),
+        np.stack([p.errors for p in predictors]),
+    )
+
+
+def test_the_difference_is_that_of_the_scores() -> None:
+    real, a, b = series(0), series(1), series(2, scale=2.0)
+    found = differences(errors_of(real, a), errors_of(real, b))
+    assert found["marginal"].difference == pytest.approx(
+        marginal_robust(real, a) - marginal_robust(real, b)
+    )
+    for name, function, score in (
+        ("prediction", predict, "mse"),
+        ("classification", classify, "bce"),
+    ):
+        means = [
+            np.mean([getattr(function(real, g, seed=s, epochs=3), score) for s in range(2)])
+            for g in (a, b)
+        ]
+        if name == "classification":
+            means = [-min(value, CHANCE) for value in means]
+        assert found[name].difference == pytest.approx(means[0] - means[1], abs=1e-5)
+    assert all(each.low <= each.difference <= each.high for each in found.values())
+
+
+def test_swapped_rows_have_the_opposite_difference() -> None:
+    real, a, b = series(0), series(1), series(2, scale=3.0)
+    rows = errors_of(real, a), errors_of(real, b)
+    one, other = differences(*rows), differences(*reversed(rows))
+    assert one["marginal"].first_is_better and other["marginal"].second_is_better
+    for name in one:
+        assert one[name].difference == pytest.approx(-other[name].difference)
+
+
+def synthetic(shift: float, seed: int, n: int = 40) -> SeriesErrors:
+    """Errors whose expectation is moved by `shift`, the same test series in every row."""
+    base = np.random.default_rng(99).exponential(size=n)
+    own = np.random.default_rng(seed).normal(scale=0.2, size=n)
+    empty = np.zeros((0, 1, 51), dtype=np.int32)
+    errors = (base + own + shift)[None]
+    return SeriesErrors(empty, empty, np.zeros((1, 0)), errors)
+
+
+def test_rows_that_do_not_differ_are_rarely_called_better() -> None:
+    found = [differences(synthetic(0, s), synthetic(0, s + 1000))["prediction"] for s in range(200)]
+    wrong = sum(each.first_is_better or each.second_is_better for each in found)
+    assert wrong <= 22  # 10 are expected; beyond 3.9 standard deviations
+
+
+def test_pairing_finds_what_the_spread_of_the_series_would_hide() -> None:
+    found = [
+        differences(synthetic(0, s), synthetic(0.2, s + 1000))["prediction"] for s in range(50)
+    ]
+    assert sum(each.first_is_better for each in found) >= 45
+    spread = synthetic(0, 0).prediction.std() / math.sqrt(40)
+    assert spread > 0.1, "unpaired, a difference of 0.2 would be less than two standard errors"
+
+
+def test_rows_of_other_test_series_are_refused() -> None:
+    with pytest.raises(ValueError, match="the same test series, found 40, 39"):
+        differences(synthetic(0, 0), synthetic(0, 1, n=39))
+
+
+def test_skill() -> None:
+    rng = np.random.default_rng(0)
+    reference = rng.exponential(size=300)
+    group = np.arange(300)
+    half = skill(0.5 * reference, reference, group)
+    assert half == pytest.approx((0.5, 0.5, 0.5))
+    noisy = skill(reference * rng.uniform(0.2, 1.0, 300), reference, group)
+    assert 0.3 < noisy.low < noisy.difference < noisy.high < 0.5
+    few = skill(reference * rng.uniform(0.2, 1.0, 300), reference, group // 100)
+    assert few.high - few.low > 0
+    with pytest.raises(ValueError, match="expected errors above 0"):
+        skill(reference, np.zeros(300), group)
+
+
+def test_groups_widen_the_interval() -> None:
+    """Records of one station that go wrong together are one piece of evidence, not a hundred."""
+    rng = np.random.default_rng(1)
+    group = np.repeat(np.arange(10), 30)
+    reference = np.ones(300)
+    own = np.repeat(rng.uniform(0.2, 1.0, 10), 30)
+    alone, together = (skill(own, reference, g) for g in (np.arange(300), group))
+    assert together.high - together.low > 3 * (alone.high - alone.low)

@@ -1,0 +1,184 @@
+"""Run time against length: ranges, slopes, verdicts, and the table and figure that show them."""
+
+import math
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from harness.errors import UserError
+from harness.measurements import find_run_times
+from harness.present import figures, report, run_times, tables
+from harness.present.figures.lengths import growth
+from harness.present.pages import claims_section
+from harness.present.run_times import PowerLaw, Range, Study
+from harness.present.tables import lengths
+from harness.present.tables.table import latex
+from harness.records import write
+from tests.present import outputs
+from tests.present.lengths import LENGTHS, measurement, run_time, synthetic_run_times
+
+
+@pytest.fixture(scope="module")
+def study() -> Study:
+    (found,) = run_times.studies(synthetic_run_times())
+    return found
+
+
+def test_slopes_are_those_of_the_long_series() -> None:
+    bent = {n: n**0.5 if n < 1280 else n**2 for n in LENGTHS}
+    assert run_times.fit(bent) == PowerLaw(pytest.approx(2), 1280, 20480)
+    assert run_times.fit({80: 1.0, 320: 64.0, 1280: 4096.0}) == PowerLaw(pytest.approx(3), 80, 1280)
+    assert run_times.fit({80: 1.0}) is None
+    assert run_times.fit({80: 1.0, 320: 0.0}) is None  # no memory above the base
+
+
+def test_smaller_batches_do_not_bend_a_slope(study: Study) -> None:
+    fit = study.growth("ls4", "generation", run_times.elapsed)
+    assert fit == PowerLaw(pytest.approx(1.5), 1280, 20480)
+    memory = study.growth("ls4", "training", run_times.own_memory)
+    assert memory == PowerLaw(pytest.approx(1), 1280, 20480)
+
+
+def test_ratios_are_for_each_series_and_bounded_by_the_limit(study: Study) -> None:
+    assert study.ratio("latent_ode", "training", 20480) == Range(*[pytest.approx(3)] * 2)
+    late = study.ratio("latent_ode", "reconstruction", 20480)
+    assert late == Range(pytest.approx(600 / 16 / (1.28 / 16)), math.inf)
+    assert study.ratio("ode2vae", "training", 20480) is None  # out of memory
+    assert study.ratio("cru", "training", 20480) is None  # not measured
+    assert (study.common("cru", "training"), study.common("ls4", "training")) == (1280, 20480)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "expected", "words"),
+    [
+        (250.0, 2.0, "confirmed", "takes 125 times"),
+        (4.0, 2.0, "refuted", "takes 2.0 times"),
+        (None, 2.0, "confirmed", "takes at least 300 times"),  # over 600 s
+        (None, 20.0, "open", "takes at least 30 times"),
+        (30.0, None, "refuted", "takes at most 0.050 times"),
+        (None, None, "open", "Latent ODE did not finish and LS4 did not finish"),
+    ],
+)
+def test_verdicts(theirs, ours, expected: str, words: str) -> None:
+    late = {"status": "timeout", "reason": "no iteration in 600 s"}
+    records = [
+        run_time(model, 20480, measurement("training", seconds, **({} if seconds else late)))
+        for model, seconds in {"ls4": ours, "latent_ode": theirs}.items()
+    ]
+    (study,) = run_times.studies(records)
+    assert lengths.verdict(study.ratio("latent_ode", "training", 20480), 100) == expected
+    sentence = lengths.sentence(study, "latent_ode")
+    assert words in sentence and sentence.endswith(f": {expected}.")
+
+
+def test_sentences_say_what_is_known_at_other_lengths(study: Study) -> None:
+    sentence = lengths.sentence(study, "ode2vae")
+    assert (
+        "training cannot be compared, ODE²VAE ran out of memory (0.32 times at 5,120)" in sentence
+    )
+    assert "reconstruction" not in sentence
+
+
+def by_name(table) -> dict[str, list[str]]:
+    return {line[0]: line[1:] for line in table.cells.to_numpy().tolist()}
+
+
+def test_tables(study: Study) -> None:
+    (document,) = lengths.documents(synthetic_run_times())
+    assert document.stem == "runtime_cpu_synthetic_2_threads"
+    claims, training, reconstruction, *_ = document.tables
+    assert claims.cells.iloc[:, 0].tolist() == ["CRU", "Latent ODE", "ODE²VAE"]
+    assert claims.cells.iloc[1].tolist() == [
+        "Latent ODE", "3.0: refuted", "≥ 469: confirmed", "0.010: refuted"
+    ]  # fmt: skip
+    rows = by_name(training)
+    assert rows["LS4"][4] == "32 sˢ (batch 4)"
+    assert rows["CRU"][3:] == ["not run", "not run", "20 (at 1,280)", "–", "1.00 (80 to 1,280)"]
+    assert rows["ODE²VAE"][4:7] == ["out of memory", "0.32 (at 5,120)", "–"]
+    rows = by_name(reconstruction)
+    assert "ODE²VAE" not in rows
+    assert rows["Latent ODE"][4:7] == ["did not finish", "9.0 (at 5,120)", "≥ 469"]
+    assert r"$\geq$ 469" in latex(claims)
+
+
+def test_fewer_repetitions_are_counted() -> None:
+    assert lengths.outcome(measurement("generation", 310.0, iterations=1)) == "5.2 min (1 of 3)"
+    few = measurement("generation", 310.0, iterations=2, batch=4)
+    assert lengths.outcome(few) == "5.2 min (batch 4, 2 of 3)"
+
+
+def test_machines_are_not_mixed_and_cells_not_doubled() -> None:
+    one = synthetic_run_times()
+    other = [r.model_copy(update={"device": "NVIDIA H100"}) for r in one]
+    assert [s.slug for s in run_times.studies(one + other)] == [
+        "cpu_synthetic_2_threads", "nvidia_h100_2_threads"
+    ]  # fmt: skip
+    with pytest.raises(UserError, match="found more of ls4 at 80 on CPU Synthetic, 2 threads"):
+        run_times.studies([*one, one[0]])
+
+
+def test_files_and_what_includes_them(tmp_path: Path) -> None:
+    for record in synthetic_run_times():
+        write(record, tmp_path / "runtime" / record.model / f"{record.length}.json")
+    found = find_run_times(tmp_path)
+    assert sorted(map(repr, found)) == sorted(map(repr, synthetic_run_times()))
+    written = tables.write_lengths([tmp_path], tmp_path / "tables")
+    assert [path.suffix for path in written] == [".csv", ".md", ".tex"]
+    lines = pd.read_csv(written[0])
+    assert len(lines) == sum(len(r.measurements) for r in found)
+    late = lines.query("status == 'timeout'")
+    assert late["seconds_at_least"].tolist() == [600] and late["ratio_high"].tolist() == [math.inf]
+    documents = lengths.documents(found)
+    assert "≥ 469: confirmed" in claims_section(documents, lambda document: document.stem)
+    drawn = figures.write_lengths([tmp_path], tmp_path / "figures")
+    again = figures.write_lengths([tmp_path], tmp_path / "again")
+    stem = "figure3_cpu_synthetic_2_threads"
+    assert [p.name for p in drawn] == [f"{stem}.pdf", f"{stem}.png", "captions.json"]
+    assert [p.read_bytes() for p in drawn] == [p.read_bytes() for p in again]
+    outputs.write_cells(tmp_path, [outputs.record(scores=outputs.scores(0.1, 0.6, 0.1))])
+    page = tmp_path / "report.html"
+    report.write([tmp_path], tmp_path / "tables", tmp_path / "figures", page)
+    assert "≥ 469: confirmed" in page.read_text() and "Figure 3." in page.read_text()
+
+
+def test_run_times_of_several_folders_or_none(tmp_path: Path) -> None:
+    for record in synthetic_run_times():
+        folder = tmp_path / ("a" if record.length > 1000 else "b")
+        write(record, folder / "runtime" / record.model / f"{record.length}.json")
+    found = run_times.find([tmp_path / "a", tmp_path / "b"])
+    assert len(found) == len(synthetic_run_times())
+    assert run_times.find([tmp_path / "empty"]) == []
+    with pytest.raises(UserError, match=r"empty: no runtime/<model>/<length>\.json"):
+        tables.write_lengths([tmp_path / "empty"], tmp_path)
+
+
+def test_relatives_of_the_compared_model_are_no_baselines() -> None:
+    names = ("mine", "rnn_vae", "ls4_time", "ls4")
+    (study,) = run_times.studies([run_time(name, 80, measurement("training")) for name in names])
+    assert study.models == ["ls4", "ls4_time", "mine", "rnn_vae"]
+    assert study.baselines == ["mine", "rnn_vae"]
+
+
+def test_figure_marks_what_is_not_whole(study: Study) -> None:
+    figure = growth(study)
+    training, reconstruction, _, a_step, memory, legend = figure.axes
+    for ax in (training, reconstruction, a_step):
+        assert ax.get_xscale() == ax.get_yscale() == "log"
+
+    def points(ax, marker: str, hollow: bool = False) -> list[tuple[float, float]]:
+        lines = [line for line in ax.lines if line.get_marker() == marker]
+        lines = [line for line in lines if (line.get_markerfacecolor() == "white") is hollow]
+        return [point for line in lines for point in zip(*line.get_data(), strict=True)]
+
+    # 100 iterations of 16 series, of which 30 of 4 series were measured
+    assert points(training, "o")[-1] == (20480, pytest.approx(128))
+    assert points(training, "o", hollow=True) == [(20480, pytest.approx(128))]
+    assert points(reconstruction, "x") == [(20480, 600)]
+    assert [n for n, _ in points(training, "+")] == [20480]
+    (claim,) = (line for line in training.lines if line.get_linestyle() == ":")
+    assert list(claim.get_ydata()) == pytest.approx([50, 200, 800, 3200, 12800])
+    assert points(a_step, "o")[-1][1] == pytest.approx(20.48**1.5 / 16 / 20480)
+    assert points(memory, "o")[0][1] == pytest.approx(300 + 80 / 1024)
+    shown = [text.get_text() for text in legend.texts]
+    assert shown.count("Latent ODE") == 1 and "1.50" in shown

@@ -1,0 +1,149 @@
+"""What is called better, and skill: from errors of single series beside synthetic records."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from datasets.files import save_arrays
+from harness.errors import UserError
+from harness.present import frame, tables
+from harness.present.comparison import Comparison, comparisons
+from harness.present.paired import ERRORS
+from harness.records import Record
+from tests.present import outputs
+from tests.present.test_tables import row_of
+
+N = 20
+BASE = np.linspace(1.0, 2.0, N)
+
+
+def compare(folder: Path, cells: list[tuple[Record, np.ndarray | None]]) -> Comparison:
+    """Compare records that lie in a folder with errors of their series, where they have some."""
+    outputs.write_cells(folder, [record for record, _ in cells])
+    for cell, errors in cells:
+        where = folder / cell.task / cell.dataset / cell.model / str(cell.seed)
+        if errors is None:
+            continue
+        arrays = {"prediction": errors[None]}
+        if cell.task != "generation":
+            group = record = np.arange(N)
+            arrays = {"record": record, "group": group, "count": np.full(N, 3)}
+            arrays |= {"squared": errors, "crps": 2 * errors}
+        save_arrays(where / ERRORS, arrays)
+    (found,) = comparisons(frame.read([folder]))
+    return found
+
+
+def generated(model: str, seed: int = 0, value: float = 1.0) -> Record:
+    return outputs.record(model=model, seed=seed, scores={"prediction_robust": (value, None)})
+
+
+def beaten_by(c: Comparison, quantity: str = "prediction") -> list[str]:
+    return c.better_controls(c.quantities[quantity])["ls4"]
+
+
+def noisy() -> np.ndarray:
+    """Errors that differ from the others' at random; their mean is a little larger."""
+    return BASE + 0.01 + 0.5 * np.tile([1.0, -1.0], N // 2)
+
+
+@pytest.mark.parametrize(
+    ("seeds", "expected"),
+    [
+        ([BASE + 0.1], ["persistence"]),
+        ([noisy()], []),
+        ([BASE + 0.1, BASE + 0.2], ["persistence"]),
+        ([BASE + 0.1, noisy()], []),  # in one seed of two
+        ([BASE - 0.1], []),
+    ],
+)
+def test_a_control_is_better_if_each_seed_says_so(
+    tmp_path: Path, seeds: list[np.ndarray], expected: list[str]
+) -> None:
+    # the control's score is the lower one throughout: the plain difference would mark it
+    cells: list[tuple[Record, np.ndarray | None]] = [
+        (generated("ls4", seed, 2.0), errors) for seed, errors in enumerate(seeds)
+    ]
+    c = compare(tmp_path, [*cells, (generated("persistence"), BASE)])
+    assert beaten_by(c) == expected
+    assert not c.older
+
+
+@pytest.mark.parametrize(("own", "other"), [(None, BASE), (BASE, None)])
+def test_older_records_count_any_difference(
+    tmp_path: Path, own: np.ndarray | None, other: np.ndarray | None
+) -> None:
+    cells = [(generated("ls4", value=1.001), own), (generated("persistence"), other)]
+    c = compare(tmp_path, cells)
+    assert c.older and beaten_by(c) == ["persistence"]
+    document = next(d for d in tables.documents(frame.read([tmp_path])) if d.kind == "table1")
+    assert any("older records" in line for line in document.legend)
+
+
+def test_no_error_at_all_is_better_than_any(tmp_path: Path) -> None:
+    cells = [
+        (outputs.predicted("reconstruction"), BASE),
+        (outputs.predicted("reconstruction", model="locf", mse=0.0), 0 * BASE),
+    ]
+    c = compare(tmp_path, cells)
+    assert beaten_by(c, "mse") == beaten_by(c, "crps") == ["locf"]
+    assert c.reference is None
+
+
+def test_skill_is_one_less_the_ratio_of_errors(tmp_path: Path) -> None:
+    cells = [
+        (outputs.predicted("interpolation", seed=0), 0.5 * BASE),
+        (outputs.predicted("interpolation", seed=1), 0.7 * BASE),
+        (outputs.predicted("interpolation", model="mean"), 2 * BASE),
+        (outputs.predicted("interpolation", model="gp"), BASE),
+    ]
+    c = compare(tmp_path, cells)
+    assert c.reference == "gp"
+    for name in ("mse", "crps"):
+        found = c.skill(c.quantities[name])
+        # proportional errors: every resample has the same ratio
+        assert found["ls4"] == pytest.approx((0.4, 0.3, 0.5))
+        assert found["mean"] == pytest.approx((-1, -1, -1))
+    documents = {d.kind: d for d in tables.documents(frame.read([tmp_path]))}
+    (table,) = documents["table2"].tables
+    assert row_of(table, "LS4")["skill ↑ MSE"] == "0.40 [0.30, 0.50]"
+    assert row_of(table, "GP")["skill ↑ CRPS"] == "reference"
+    assert not any("older records" in line for line in documents["table2"].legend)
+    (overview,) = documents["overview"].tables
+    assert row_of(overview, "LS4")["PhysioNet 2012 interpolation, skill ↑"] == "0.40 [0.30, 0.50]"
+
+
+def test_validation_chooses_the_reference_in_extrapolation(tmp_path: Path) -> None:
+    def with_validation(model: str, mse: float, validation: float) -> Record:
+        made = outputs.predicted("extrapolation", model=model, mse=mse)
+        score = made.scores[0].model_copy(update={"name": "mse_validation", "value": validation})
+        return made.model_copy(update={"scores": [*made.scores, score]})
+
+    cells = [
+        (outputs.predicted("extrapolation"), BASE),
+        (with_validation("mean", 0.05, 0.01), 2 * BASE),
+        (with_validation("gp", 0.01, 0.02), BASE),  # better on the test part
+    ]
+    c = compare(tmp_path, cells)
+    assert c.reference == "mean"
+    assert c.skill(c.quantities["mse"])["ls4"].difference == pytest.approx(0.5)
+
+
+def test_older_records_have_no_skill() -> None:
+    rows = [outputs.predicted("interpolation"), outputs.predicted("interpolation", model="gp")]
+    (c,) = outputs.compare(rows)
+    assert c.reference is None and c.skill(c.quantities["mse"]) == {}
+
+
+def test_rows_of_other_records_are_refused(tmp_path: Path) -> None:
+    cells = [
+        (outputs.predicted("interpolation"), BASE),
+        (outputs.predicted("interpolation", model="gp"), BASE),
+    ]
+    c = compare(tmp_path, cells)
+    path = Path(c.cells.set_index("model").loc["gp", "folder"]) / ERRORS
+    arrays = dict(np.load(path)) | {"record": np.arange(N) + 1}
+    save_arrays(path, arrays)
+    with pytest.raises(UserError, match="expected the records of"):
+        c.skill(c.quantities["mse"])

@@ -1,0 +1,121 @@
+"""The report of synthetic cells."""
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from harness.present import figures, report, tables
+from harness.present.figures.style import CAPTIONS
+from harness.records import write_json
+from tests.present import outputs
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("report")
+    records = outputs.solar()
+    records.append(
+        outputs.record(
+            seed=3, status="failed", reason="<script>alert(1)</script> & more", dirty=True
+        )
+    )
+    cells = outputs.write_cells(folder / "cells", records)
+    tables.write([cells], folder / "tables")
+    figures.write([cells], folder, folder / "figures")
+    report.write([cells], folder / "tables", folder / "figures", folder / "report.html")
+    # the same cells in two folders
+    halves = [
+        outputs.write_cells(folder / name, some)
+        for name, some in {"a": records[1::2], "b": records[::2]}.items()
+    ]
+    report.write(halves, folder / "tables", folder / "figures", folder / "again.html")
+    return folder
+
+
+class Checker(HTMLParser):
+    """Collects references and refuses tags that do not match."""
+
+    void = ("meta", "img", "link", "br")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.references: list[str] = []
+        self.tags: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.references += [v or "" for k, v in attrs if k in ("src", "href", "srcset", "data")]
+        if tag not in self.void:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_one_file_without_network_or_script(folder: Path) -> None:
+    text = (folder / "report.html").read_text()
+    checker = Checker()
+    checker.feed(text)
+    assert not checker.open
+    assert checker.references
+    assert all(r.startswith("data:image/png;base64,") for r in checker.references)
+    assert "script" not in checker.tags
+    assert not re.search(r"@import|url\(", text)
+
+
+def test_every_status_reason_and_record_is_there(folder: Path) -> None:
+    text = (folder / "report.html").read_text()
+    for expected in (
+        "timeout at step 31",
+        "stopped after 8 min at step 31",
+        "step 12: loss nan",
+        "&lt;script&gt;alert(1)&lt;/script&gt; &amp; more",
+        "with uncommitted changes",
+        "a1" * 32,
+        "0123456789ab",
+        "CPU Synthetic",
+        "2026-01-02T03:04:05+00:00",
+        "budget cpu",
+        "docs/scores.md",
+        "table1_cpu.csv",
+    ):
+        assert expected in text, expected
+    assert text.count("<details>") == len(outputs.solar()) + 1
+
+
+def test_tables_and_figures_are_in_it(folder: Path) -> None:
+    checker = Checker()
+    text = (folder / "report.html").read_text()
+    checker.feed(text)
+    documents = tables.documents(outputs.frame_of(outputs.solar()))
+    assert checker.tags.count("table") == sum(len(d.tables) for d in documents)
+    assert checker.tags.count("img") == len(list((folder / "figures").glob("*.png")))
+    assert "0.0470 ± 0.0020" in text
+
+
+def test_predictions_and_missing_data(tmp_path: Path) -> None:
+    records = outputs.physionet() + outputs.unavailable()
+    write_json(tmp_path / CAPTIONS, {})
+    cells = outputs.write_cells(tmp_path / "cells", records)
+    report.write([cells], tmp_path, tmp_path, tmp_path / "report.html")
+    checker = Checker()
+    text = (tmp_path / "report.html").read_text()
+    checker.feed(text)
+    assert not checker.open
+    assert len(checker.references) == 4  # from the overview to the other tables
+    assert all(f'id="{r.removeprefix("#")}"' in text for r in checker.references)
+    assert checker.tags.count("table") == sum(
+        len(d.tables) for d in tables.documents(outputs.frame_of(records))
+    )
+    assert "<h2>Table 2</h2>" in text and "<h2>Table 1</h2>" not in text
+    ends = text[text.index("Cells that are not done") : text.index("Provenance")]
+    assert ends.count("ushcn/small.csv") == 1 and "9 cells" in ends
+    assert "stopped after 8 min at step 31" in ends
+    assert "0 training, 0 validation" not in text
+
+
+def test_same_records_same_bytes(folder: Path) -> None:
+    assert (folder / "report.html").read_bytes() == (folder / "again.html").read_bytes()

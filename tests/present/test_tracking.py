@@ -1,0 +1,202 @@
+"""Import of synthetic cells into MLflow, into a database and through a server's client."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness import records
+from harness.errors import UserError
+from harness.present import tracking
+from tests.present import outputs
+
+pytestmark = pytest.mark.slow  # mlflow takes seconds to load
+
+
+class Imported:
+    """A folder of cells and the database that they are imported into."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.cells = folder / "cells"
+        self.uri = f"sqlite:///{folder}/mlflow/mlflow.db"
+        self.extra = folder / "tables"
+        self.extra.mkdir(exist_ok=True)
+        (self.extra / "table1.md").write_text("a table")
+
+    def track(self) -> None:
+        tracking.track(self.cells, self.uri, self.folder / "mlflow/artifacts", [self.extra])
+
+    def runs(
+        self, filter_string: str = "", experiment_name: str = "Table 1: generation"
+    ) -> dict[str, Any]:
+        """Active runs by cell id."""
+        from mlflow.tracking import MlflowClient
+
+        client = MlflowClient(self.uri)
+        experiment = client.get_experiment_by_name(experiment_name)
+        assert experiment is not None
+        found = client.search_runs([experiment.experiment_id], filter_string)
+        by_id = {run.data.tags["cell_id"]: run for run in found}
+        assert len(by_id) == len(found), "a cell was imported twice"
+        return by_id
+
+    def client(self) -> Any:
+        from mlflow.tracking import MlflowClient
+
+        return MlflowClient(self.uri)
+
+
+@pytest.fixture(scope="module")
+def imported(tmp_path_factory: pytest.TempPathFactory) -> Imported:
+    imported = Imported(tmp_path_factory.mktemp("tracking"))
+    cells = [r for r in outputs.solar() if r.model in ("ls4", "rnn_vae", "gaussian")]
+    cells += [outputs.predicted("interpolation", bound=-300.0)]
+    cells += outputs.unavailable()
+    outputs.write_cells(imported.cells, cells)
+    imported.track()
+    return imported
+
+
+def test_parents_and_children(imported: Imported) -> None:
+    runs = imported.runs()
+    assert len(runs) == 3 + 7 + 1  # rows, cells, and the run of the tables
+    parent = runs["cpu/generation/solar_weekly/ls4"]
+    children = imported.runs(f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'")
+    assert sorted(children) == [f"cpu/generation/solar_weekly/ls4/{seed}" for seed in range(3)]
+    assert parent.data.metrics["marginal_literal"] == pytest.approx(0.047)
+    assert parent.data.metrics["marginal_literal_std"] == pytest.approx(0.002)
+    assert runs["cpu/generation/solar_weekly/rnn_vae"].data.tags["seeds"] == "2/3"
+
+
+def test_a_cell_with_its_tags_settings_data_and_files(imported: Imported) -> None:
+    run = imported.runs()["cpu/generation/solar_weekly/ls4/1"]
+    record = next(r for r in outputs.solar() if (r.model, r.seed) == ("ls4", 1))
+    assert run.data.metrics["marginal_literal"] == record.scores[0].value
+    assert run.data.metrics["train_seconds"] == 61.5
+    assert run.data.params["config.latent"] == "5"
+    assert run.data.params["training.ema.decay"] == "0.9"
+    for key in ("status", "budget", "device", "commit", "config_hash", "data_digest", "dataset"):
+        assert run.data.tags[key] == str(getattr(record, key))
+    assert run.data.tags["control"] == "False"
+    (data,) = run.inputs.dataset_inputs
+    assert data.dataset.name == "solar_weekly"
+    assert record.data_digest.startswith(data.dataset.digest)
+    files = {f.path for f in imported.client().list_artifacts(run.info.run_id)}
+    assert files == {"record.json", "history.jsonl"}
+    curve = imported.client().get_metric_history(run.info.run_id, "training/validation_loss")
+    assert [point.step for point in curve] == list(range(1, 41))
+
+
+def test_predictions_have_an_experiment_of_their_own(imported: Imported) -> None:
+    runs = imported.runs(experiment_name="Table 2: interpolation")
+    row = "cpu/interpolation/physionet/ls4"
+    assert runs.keys() == {row, f"{row}/0", "files/cpu"}
+    for cell_id in (row, f"{row}/0"):
+        metrics = runs[cell_id].data.metrics
+        assert metrics["mse_micro"] == 0.004
+        assert metrics["mse_micro_hidden_10"] == pytest.approx(0.0024)
+        assert metrics["neg_elbo"] == -300
+    params = runs[f"{row}/0"].data.params
+    assert (params["protocol.hidden"], params["draws"]) == ("0.5", "100")
+
+
+def test_cells_without_data_are_left_out(imported: Imported) -> None:
+    names = {e.name for e in imported.client().search_experiments()}
+    assert names == {"Default", "Table 1: generation", "Table 2: interpolation"}
+
+
+def test_a_failed_cell_is_listed_with_its_reason(imported: Imported) -> None:
+    (run,) = imported.runs("tags.status = 'diverged' and tags.level = 'seed'").values()
+    assert run.info.status == "FAILED"
+    assert run.data.tags["reason"] == "step 12: loss nan"
+
+
+def test_again_nothing_happens_and_a_change_replaces_its_run(imported: Imported) -> None:
+    def ids() -> dict[str, str]:
+        return {cell_id: run.info.run_id for cell_id, run in imported.runs().items()}
+
+    before = ids()
+    imported.track()
+    assert ids() == before
+
+    changed = outputs.record(seed=1, scores=outputs.scores(0.5, 0.6, 0.1))
+    records.write(changed, imported.cells / "generation/solar_weekly/ls4/1/record.json")
+    (imported.extra / "table1.md").write_text("another table")
+    imported.track()
+    after = ids()
+    assert after.keys() == before.keys()
+    replaced = {cell_id for cell_id in before if before[cell_id] != after[cell_id]}
+    row = "cpu/generation/solar_weekly/ls4"
+    assert replaced == {row, f"{row}/1", "files/cpu"}
+    runs = imported.runs()
+    assert runs[f"{row}/1"].data.metrics["marginal_literal"] == 0.5
+    for seed in range(3):
+        assert runs[f"{row}/{seed}"].data.tags["mlflow.parentRunId"] == after[row]
+
+
+def test_an_interrupted_import_is_done_again(
+    imported: Imported, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changed = outputs.record(seed=2, scores=outputs.scores(0.7, 0.6, 0.1))
+    records.write(changed, imported.cells / "generation/solar_weekly/ls4/2/record.json")
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tracking, "_curves", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            imported.track()
+    imported.track()
+    runs = imported.runs()  # refuses duplicates
+    assert runs["cpu/generation/solar_weekly/ls4/2"].data.metrics["marginal_literal"] == 0.7
+    assert len(runs) == 3 + 7 + 1
+
+
+def test_the_database_of_a_copied_folder_is_set_aside_and_made_again(
+    imported: Imported, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(imported.folder, tmp_path / "copy")
+    copy = Imported(tmp_path / "copy")
+    database = copy.folder / "mlflow/mlflow.db"
+    original = database.read_bytes()
+    aside = database.with_name("mlflow.db.moved")
+    aside.write_text("of an earlier copy")
+    copy.track()
+    assert aside.read_bytes() == original
+    (line,) = [x for x in capsys.readouterr().err.splitlines() if x.startswith(str(database))]
+    assert "set aside as mlflow.db.moved" in line
+    for cell_id, run in copy.runs().items():
+        assert run.info.artifact_uri.startswith(copy.folder.as_uri())
+        assert cell_id in imported.runs()
+    copy.track()
+    assert aside.read_bytes() == original
+    assert "set aside" not in capsys.readouterr().err
+
+
+def test_a_server_that_is_not_there_is_told_in_one_line(imported: Imported) -> None:
+    with pytest.raises(UserError, match="no MLflow there") as caught:
+        tracking.track(imported.cells, "http://127.0.0.1:9", imported.folder, [])
+    assert "\n" not in str(caught.value)
+
+
+def test_long_curves_are_thinned_and_keep_their_ends() -> None:
+    import pandas as pd
+
+    steps = range(1, 5001)
+    history = pd.DataFrame({"step": steps, "loss": 1.0, "odd [name]": float("nan")})
+    curve = tracking._curves(history, 0)
+    assert len(curve) == tracking.POINTS
+    assert (curve[0].step, curve[-1].step) == (1, 5000)
+    assert {point.key for point in curve} == {"training/loss"}
+
+
+def test_names_that_mlflow_refuses_are_changed(tmp_path: Path) -> None:
+    given = "feature_increments: autocorrelation of sizes, lag 1"
+    imported = Imported(tmp_path)
+    outputs.write_cells(imported.cells, [outputs.record(scores={given: (0.25, None)})])
+    imported.track()
+    run = imported.runs()["cpu/generation/solar_weekly/ls4/0"]
+    assert run.data.metrics["feature_increments_ autocorrelation of sizes_ lag 1"] == 0.25

@@ -1,0 +1,293 @@
+"""`python -m harness score`, and evaluation of cells: what users see of the scores."""
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+
+from datasets import heston
+from datasets.files import replacing
+from datasets.synthetic import load as sines
+from harness import catalogue, records
+from harness.catalogue import ROOT
+from harness.cells import Cell, Scoring
+from harness.cli import main
+from harness.config import ControlEntry
+from harness.errors import UserError
+from harness.run import controls
+from harness.run.evaluate import evaluate_control
+from harness.run.generation import ScoringSetup, control_scores, score
+from harness.run.own_samples import compare, read_samples
+from metrics import degradations
+from tests import specs
+
+CPU = torch.device("cpu")
+CONTROLS = catalogue.controls_of("generation")
+
+
+@pytest.fixture(scope="module")
+def setup() -> ScoringSetup:
+    dataset = sines(
+        [], name="sines", title="Sines", n=40, length=20, channels=2, seed=0, split=specs.SPLIT
+    )
+    return ScoringSetup(dataset, specs.scoring())
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".npy", ".csv"])
+def test_all_formats_hold_the_same_samples(tmp_path: Path, suffix: str) -> None:
+    samples = np.random.default_rng(0).standard_normal((5, 20)).astype(np.float32)
+    path = tmp_path / f"mine{suffix}"
+    if suffix == ".npz":
+        np.savez(path, samples=samples[..., None], other=np.zeros(3))
+    elif suffix == ".npy":
+        np.save(path, samples)
+    else:
+        np.savetxt(path, samples, delimiter=",")
+    assert np.array_equal(read_samples(path, (8, 20, 1)), samples[..., None])
+
+
+def broken(kind: str, folder: Path) -> Path:
+    path = folder / "mine.npy"
+    good = np.zeros((5, 20, 2))
+    if kind == "length":
+        np.save(path, good[:, :19])
+    elif kind == "channels":
+        np.save(path, good[..., 0])
+    elif kind == "nan":
+        good[3, 4, 1] = np.nan
+        np.save(path, good)
+    elif kind == "text":
+        np.save(path, np.full((5, 20, 2), "x"))
+    elif kind == "pickle":
+        np.save(path, np.array([{}], dtype=object), allow_pickle=True)
+    elif kind == "garbage":
+        path.write_bytes(b"no numbers here")
+    elif kind == "two arrays":
+        path = folder / "mine.npz"
+        np.savez(path, a=good, b=good)
+    elif kind == "damaged":
+        path = folder / "mine.npz"
+        path.write_bytes(b"PK\x03\x04 and then nothing")
+    elif kind == "few":
+        np.save(path, good[:2])
+    elif kind == "huge":
+        np.save(path, good + 1e39)
+    elif kind == "empty":
+        path = folder / "mine.csv"
+        path.write_text("")
+    elif kind == "suffix":
+        path = folder / "mine.mat"
+        path.write_bytes(b"")
+    return path
+
+
+@pytest.mark.parametrize(
+    "kind, message",
+    [
+        ("length", "expected samples of shape (n, 20, 2), found (5, 19, 2)"),
+        ("channels", "expected samples of shape (n, 20, 2), found (5, 20)"),
+        ("nan", "expected finite values in single precision, found NaN or infinity in sample 3"),
+        ("huge", "expected finite values in single precision, found NaN or infinity in sample 0"),
+        ("few", "expected at least 3 samples, found 2"),
+        ("damaged", "not readable"),
+        ("text", "expected real numbers, found <U1"),
+        ("pickle", "not readable"),
+        ("garbage", "not readable"),
+        ("two arrays", "expected one array, or one called 'samples', found a, b"),
+        ("empty", "expected samples of shape (n, 20, 2)"),
+        ("suffix", "expected a .npz, .npy or .csv file"),
+        ("missing", "no such file"),
+    ],
+)
+def test_mistakes_get_one_line(tmp_path: Path, kind: str, message: str) -> None:
+    path = broken(kind, tmp_path)
+    with pytest.raises(UserError) as caught:
+        read_samples(path, (8, 20, 2))
+    assert str(caught.value).startswith(f"{path}: ") and message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_table_beside_the_controls(setup: ScoringSetup) -> None:
+    console = Console(record=True, width=200)
+    compare(setup, setup.test[:5] + 0.1, "mine.npz", console)
+    text = console.export_text()
+    rows = [line.split("│")[1].strip() for line in text.splitlines() if line.startswith("│")]
+    assert rows == 2 * ["mine.npz", *CONTROLS]  # scores, then tests
+    assert "The benchmark scores 8 samples here" in text
+
+
+def test_samples_that_overflow_the_evaluator_get_one_line(setup: ScoringSetup) -> None:
+    with pytest.raises(UserError, match=r"mine\.npz: fake: expected values on which"):
+        compare(setup, setup.test * np.float32(1e37), "mine.npz", Console(quiet=True))
+
+
+def test_a_data_set_with_gaps_gets_one_line(setup: ScoringSetup) -> None:
+    gaps = sines([], name="gaps", title="Gaps", n=40, length=20, channels=2, seed=0, observed=0.5,
+                 split=specs.SPLIT)  # fmt: skip
+    with pytest.raises(UserError, match="data set gaps: expected complete series"):
+        compare(replace(setup, dataset=gaps), setup.test, "mine.npz", Console(quiet=True))
+
+
+def test_own_scores_are_shown_where_there_are_some(setup: ScoringSetup) -> None:
+    described = setup.description.model_copy(update={"own_scores": f"{__name__}:own"})
+    scoring = Scoring(dataset=described, evaluation=setup.evaluation)
+    console = Console(record=True, width=200)
+    compare(replace(setup, scoring=scoring), setup.test, "mine.npz", console)
+    text = console.export_text()
+    assert "own scores" in text and "distance" in text
+
+
+def own(real: np.ndarray, fake: np.ndarray) -> dict[str, float]:
+    return {"distance": float(np.abs(real.mean() - fake.mean()))}
+
+
+def test_own_scores_and_controls_are_in_the_unit_before_scaling(setup: ScoringSetup) -> None:
+    meta = setup.dataset.meta | {"scaling": {"mean": 5.0, "deviation": 2.0}}
+    sevens = ControlEntry(label="sevens", draw=f"{__name__}:sevens")
+    changes = {"own_scores": f"{__name__}:own", "controls": {"sevens": sevens}}
+    described = setup.description.model_copy(update=changes)
+    scoring = Scoring(dataset=described, evaluation=setup.evaluation)
+    scaled = replace(setup, dataset=replace(setup.dataset, meta=meta), scoring=scoring)
+    samples, scores, _ = control_scores(specs.control("sevens"), scaled)
+    assert samples is not None and (samples == 1).all()  # (7 - 5) / 2
+    expected = abs(5 + 2 * float(setup.test.mean()) - 7)
+    assert scores[-1].name == "distance" and scores[-1].value == pytest.approx(expected, abs=1e-6)
+
+
+def sevens(train: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
+    return np.full((n, *train.shape[1:]), 7.0)
+
+
+def test_a_data_set_with_controls_of_its_own_and_few_training_series(tmp_path: Path) -> None:
+    described = catalogue.dataset("heston")
+    shards = [tmp_path / f"{shard}.npz" for shard in described.shards]
+    for shard, path in zip(described.shards, shards, strict=True):
+        heston.write_shard(path, shard, n=20, seed=0)
+    split = described.split.model_dump()
+    dataset = heston.load(shards, name="heston", title="Heston", split=split)
+    console = Console(record=True, width=200)
+    setup = ScoringSetup(dataset, specs.scoring("heston", fits=1, epochs=1))
+    compare(setup, dataset.x[dataset.test], "mine.npz", console)
+    text = console.export_text()
+    assert "perfect" in text and "random_walk" in text and "acf_abs" in text
+    assert "noise_floor" not in text  # 18 training series, 20 test series
+
+
+def test_evaluators_can_be_given_some_of_the_series(setup: ScoringSetup) -> None:
+    samples = setup.test + np.float32(0.1)
+    description = setup.description.model_copy(update={"evaluator_series": 5})
+    few = replace(setup, scoring=setup.scoring.model_copy(update={"dataset": description}))
+    validation, test = setup.dataset.validation, setup.dataset.test
+    rest = np.concatenate([validation, test[5:]])
+    first = replace(setup.dataset, validation=rest, test=test[:5])
+    (found, errors), (expected, _), (whole, _) = (
+        score(*both)
+        for both in (
+            (few, samples),
+            (replace(setup, dataset=first), samples[:5]),
+            (setup, samples),
+        )
+    )
+    of_networks = ("classification", "prediction")
+    for one, other, all_series in zip(found, expected, whole, strict=True):
+        assert one == (other if one.name.startswith(of_networks) else all_series)
+    assert errors["prediction"].shape[1] == len(errors["real_counts"]) == 5
+
+
+def test_a_mistake_on_the_command_line_is_one_line_without_traceback(tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "harness", "score", "--dataset", "solar", "--samples", "x.npy"]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1 and done.stdout == ""
+    assert done.stderr.startswith("error: unknown dataset 'solar': expected one of ")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_real_samples_on_the_command_line(mirror: Path, tmp_path: Path, capsys) -> None:
+    """The whole way: fetch from the mirror, prepare, score white noise."""
+    rng = np.random.default_rng(0)
+    np.save(tmp_path / "mine.npy", rng.standard_normal((28, 52)))
+    words = ["score", "--dataset", "solar_weekly", "--samples", str(tmp_path / "mine.npy")]
+    words += ["--data", str(tmp_path / "data"), "--mirror", str(mirror), "--epochs", "3"]
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    assert ended.value.code == 0
+    assert "Solar Weekly: 28 test series of length 52" in capsys.readouterr().out
+    assert (tmp_path / "data" / "monash" / "solar_weekly_dataset.tsf").is_file()
+
+
+@pytest.mark.parametrize("control", CONTROLS)
+def test_controls_are_scored_like_models(setup: ScoringSetup, control: str) -> None:
+    spec = specs.control(control, seed=1)
+    done = evaluate_control(spec, setup, CPU)
+    record, fake = done.record, done.samples
+    names = {score.name for score in record.scores}
+    assert record.status == "done" and record.control
+    if control == "persistence":
+        assert fake is None and names == {"prediction_literal", "prediction_robust"}
+    else:
+        assert fake is not None and fake.shape == setup.test.shape
+        three = {"marginal", "classification", "prediction"}
+        assert {f"{s}_{form}" for s in three for form in ("literal", "robust")} <= names
+    again = evaluate_control(spec, setup, CPU)
+    assert again.record.scores == record.scores, "scores must be reproducible"
+
+
+def test_controls_do_what_they_say() -> None:
+    rng = np.random.default_rng(0)
+    train = rng.standard_normal((30, 6, 2)).cumsum(1).astype(np.float32)
+    rows = {row.tobytes() for row in train}
+    floor = controls.noise_floor(train, 20, rng)
+    assert {r.tobytes() for r in floor} <= rows and len({r.tobytes() for r in floor}) == 20
+    assert {r.tobytes() for r in degradations.memoriser(train, 50, rng)} <= rows
+    many = degradations.gaussian(train, 20_000, rng).reshape(20_000, -1)
+    flat = train.reshape(30, -1)
+    assert np.allclose(many.mean(0), flat.mean(0), atol=0.1)
+    assert np.allclose(np.cov(many.T), np.cov(flat.T), atol=0.06 * np.cov(flat.T).max())
+    noise = degradations.white_noise(train, 20_000, rng)
+    assert np.allclose(noise.std((0, 1)), train.std((0, 1)), rtol=0.02)
+    assert abs(np.corrcoef(noise[:, 0, 0], noise[:, 1, 0])[0, 1]) < 0.03
+    with pytest.raises(UserError, match=r"at least 31 training series, .* found 30"):
+        controls.noise_floor(train, 31, rng)
+
+
+def test_records_are_whole_strict_and_without_nan(setup: ScoringSetup, tmp_path: Path) -> None:
+    done = evaluate_control(specs.control("memoriser"), setup, CPU)
+    record = done.record
+    nan = records.Score(name="odd", value=float("nan"))
+    record = record.model_copy(update={"scores": [*record.scores, nan]})
+    path = tmp_path / "a" / "record.json"
+    records.write(record, path)
+    assert [p.name for p in path.parent.iterdir()] == ["record.json"]
+    assert "NaN" not in path.read_text()
+    assert records.read(path).scores[-1].value is None
+    assert records.find(tmp_path) == [records.read(path)]
+    path.write_text(path.read_text().replace('"seed"', '"sead"'))
+    with pytest.raises(UserError, match="not a record: "):
+        records.read(path)
+
+
+def test_what_a_killed_writer_leaves_is_no_record(tmp_path: Path) -> None:
+    with replacing(tmp_path / "cell" / "record.json") as part:
+        part.write_text("{")
+        assert records.find(tmp_path) == []
+
+
+REFERENCE = sorted((ROOT / "results" / "reference").rglob("record.json"))
+
+
+@pytest.mark.parametrize("path", REFERENCE, ids=lambda p: "/".join(p.parts[-6:-1]))
+def test_committed_records(path: Path) -> None:
+    """Each keeps the schema, lies where its identity says, and came from a clean commit."""
+    record = records.read(path)
+    cell = Cell(record.task, record.dataset, record.model, record.seed, record.control)
+    assert path.parent == ROOT / "results" / "reference" / record.budget / cell.path
+    assert record.dirty is False and len(record.commit) == 40
+    assert (record.reason is None) == (record.status == "done")
+    assert bool(record.scores) == (record.status == "done")
+    assert record.control or (path.parent / "history.jsonl").exists()
