@@ -71,6 +71,7 @@ reference: $(READY)
 	mkdir -p results/reference
 	$(BIN)/snakemake --cores $(CORES) --configfile config/cpu.yaml
 	cd results && find cpu -name record.json -o -name history.jsonl -o -name summary.npz \
+	    -o -name errors.npz -o -name trace.json -o -path '*/power/*.json' \
 	    | tar -cf - -T - | tar -xf - -C reference
 
 runtime: $(READY)
@@ -79,10 +80,10 @@ runtime: $(READY)
 	cd results && find cpu/runtime -name '*.json' | tar -cf - -T - | tar -xf - -C reference
 
 tables: $(READY)
-	$(BIN)/python -m harness tables --records results/reference --out results/reference/tables \
-	    --readme README.md
+	$(BIN)/python -m harness tables --records results/reference --out results/reference/tables
 	$(BIN)/python -m harness figures --records results/reference --data results/cpu/data \
 	    --out results/reference/figures
+	$(BIN)/python -m harness pages --records results/reference
 
 schemas: $(READY)
 	$(BIN)/python -m harness schemas
