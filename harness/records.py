@@ -27,6 +27,7 @@ Status = Literal["done", "diverged", "timeout", "oom", "failed", "skipped"]
 # patience  the validation loss had not improved for long enough
 # cap       it met the largest number of steps that it was allowed: not converged
 Ending = Literal["steps", "frozen", "patience", "cap"]
+FORMAT = 2  # of records that are written now
 IDENTITY = ["budget", "task", "dataset", "model", "seed"]
 
 
@@ -42,9 +43,16 @@ class Score(BaseModel):
 
 
 class Record(BaseModel):
-    """All that is kept of one cell."""
+    """All that is kept of one cell.
+
+    `format` is the version of this class, `scoring` that of the code that computes scores: scores
+    of two versions are not compared. `files` are the sha256 digests of the arrays beside the
+    record, by file name.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: int = 1  # 1 also of records that do not say it
 
     # identity
     task: str
@@ -68,6 +76,7 @@ class Record(BaseModel):
     n_test: int
     length: int
     channels: int
+    scoring: int = 1  # 1 also of records that do not say it
     evaluator_fits: int
     evaluator_epochs: int
     draws: int | None = None  # from each predictive distribution
@@ -84,6 +93,7 @@ class Record(BaseModel):
     score_seconds: float
     peak_memory_bytes: int | None
     parameters: int
+    files: dict[str, str] = {}
     # circumstances
     version: str | None = None  # of this project; None before records carried it
     commit: str
@@ -167,9 +177,3 @@ def read(path: Path) -> Record:
         If the file is no such thing.
     """
     return check_json(Record, path, "a record")
-
-
-def find(folder: Path) -> list[Record]:
-    """Read all ``record.json`` below a folder, in the order of their identity."""
-    records = [read(path) for path in folder.rglob("record.json")]
-    return sorted(records, key=lambda r: tuple(getattr(r, key) for key in IDENTITY))

@@ -69,6 +69,7 @@ def train(cell: Path, data: Path) -> int:
 def evaluate(cell: Path, data: Path, description: Path, evaluation: Path) -> int:
     """Score a trained cell or a control and write its record."""
     from datasets.base import Dataset, Unavailable
+    from datasets.files import sha256
     from harness import records
     from harness.cells import CellSpec, read_cell
     from harness.run import summary
@@ -91,11 +92,12 @@ def evaluate(cell: Path, data: Path, description: Path, evaluation: Path) -> int
                 done = evaluate_model(spec, setup, outcome, weights, where)
             else:
                 done = evaluate_control(spec, setup, where)
-    summary.write(cell / "summary.npz", done.summary)
     samples = {} if done.samples is None else {"samples": done.samples}
-    summary.write(cell / "samples.npz", samples)
-    summary.write(cell / "errors.npz", done.errors)
-    records.write(done.record, cell / "record.json")
+    arrays = {"summary.npz": done.summary, "samples.npz": samples, "errors.npz": done.errors}
+    for name, content in arrays.items():
+        summary.write(cell / name, content)
+    files = {name: sha256(cell / name) for name in arrays}
+    records.write(done.record.model_copy(update={"files": files}), cell / "record.json")
     print(done.record.status + because(done.record.reason))
     return 0
 

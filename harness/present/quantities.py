@@ -81,8 +81,8 @@ QUANTITIES = {
 # Fields of a record that must agree where its scores are compared with another one's: the values,
 # the split, and how scores were computed.
 MUST_AGREE = {
-    "table1": ["data_digest", "split_digest", "evaluator_fits", "evaluator_epochs"],
-    "table2": ["data_digest", "split_digest", "draws", "protocol"],
+    "table1": ["data_digest", "split_digest", "scoring", "evaluator_fits", "evaluator_epochs"],
+    "table2": ["data_digest", "split_digest", "scoring", "draws", "protocol"],
 }
 
 

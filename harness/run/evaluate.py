@@ -11,7 +11,7 @@ import torch
 
 from harness.cells import CellSpec, ControlSpec, Scoring
 from harness.contract import Diverged
-from harness.records import Record, Score, circumstances
+from harness.records import FORMAT, Record, Score, circumstances
 from harness.run import generation, prediction, summary
 from harness.run.build import load_trained
 from harness.run.generation import ScoringSetup, Series
@@ -21,6 +21,10 @@ from harness.run.streams import torch_stream
 from harness.run.view import view
 from harness.sources import code_hash, digest
 from metrics.network import Unscorable
+
+# Version of the code that computes scores. It is raised where the same samples or predictions would
+# get other scores; the stored scores of tests/metrics/test_network.py say when.
+SCORING = 2
 
 
 @dataclass(frozen=True)
@@ -165,6 +169,7 @@ def _identity(spec: CellSpec | ControlSpec, scoring: Scoring) -> dict[str, Any]:
         settings = {"class": spec.class_, "config": spec.config, "training": training}
         settings |= {"variant_of": spec.variant_of} if spec.variant_of else {}
     return {
+        "format": FORMAT,
         "task": spec.task,
         "dataset": spec.dataset,
         "model": spec.model,
@@ -175,6 +180,7 @@ def _identity(spec: CellSpec | ControlSpec, scoring: Scoring) -> dict[str, Any]:
         "title": scoring.dataset.title,
         "evaluator_fits": evaluation.fits if generates else 0,
         "evaluator_epochs": evaluation.epochs if generates else 0,
+        "scoring": SCORING,
         "draws": None if generates else evaluation.draws,
         "protocol": spec.protocol.model_dump(mode="json") if spec.protocol else {},
         "settings": settings,
@@ -203,12 +209,12 @@ def _predicted(spec: CellSpec, setup: ScoringSetup, weights: Path, device: torch
     model = load_trained(spec, setup.dataset, weights, device)
     generator = torch_stream(spec, "sampling", device)
     predict = prediction.predictor(model, device)
-    bound = prediction.evidence(seen, model, size, device, generator)
+    bound, bounds = prediction.evidence(seen, model, size, device, generator)
     descriptors = setup.description.descriptors
     scores, errors = prediction.score(seen, predict, setup.evaluation, size, generator, descriptors)
     sampled = time.monotonic()
     examples = prediction.examples(seen, predict, setup.evaluation.draws, generator)
-    return _Scored(scores + bound, examples, errors, None, sampled)
+    return _Scored(scores + bound, examples, errors | bounds, None, sampled)
 
 
 def _control_predicted(spec: ControlSpec, setup: ScoringSetup) -> _Scored:

@@ -211,13 +211,19 @@ def _average(name: str, total: Sums, average: str) -> Score:
 @torch.no_grad()
 def evidence(
     view: View, model: Model, size: int, device: torch.device, generator: torch.Generator
-) -> list[Score]:
-    """Return the negative ELBO of the test records and its parts, in nats; none without a bound.
+) -> tuple[list[Score], dict[str, np.ndarray]]:
+    """Return the negative ELBO of the test records in nats, and its parts; none without a bound.
 
     The floor is the likelihood of a model that predicts every target exactly.
+
+    Returns
+    -------
+    scores : list of Score
+    bounds : dict
+        ``neg_elbo`` (N,) of each record, in the order of the errors that `score` returns.
     """
     if type(model).neg_elbo is Model.neg_elbo:
-        return []
+        return [], {}
     parts, counts = [], []
     for indices in test_batches(view, size):
         batch = view.batch(indices)
@@ -234,7 +240,7 @@ def evidence(
         return Score(name=name, value=float(values.mean()), spread=spread, n=len(values))
 
     per_value = float((kl + nll).sum() / n_values.sum())
-    return [
+    scores = [
         mean("neg_elbo", kl + nll),
         Score(name="neg_elbo_per_value", value=per_value, n=int(n_values.sum())),
         mean("neg_elbo_kl", kl),
@@ -242,6 +248,7 @@ def evidence(
         mean("neg_elbo_floor", np.asarray(likelihood_floor(n_values, sigma))),
         Score(name="neg_elbo_sigma", value=sigma),
     ]
+    return scores, {"neg_elbo": kl + nll}
 
 
 @torch.no_grad()

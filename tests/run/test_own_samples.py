@@ -19,6 +19,7 @@ from harness.cells import Cell, Scoring
 from harness.cli import main
 from harness.config import ControlEntry
 from harness.errors import UserError
+from harness.present import files
 from harness.run import controls
 from harness.run.evaluate import evaluate_control
 from harness.run.generation import ScoringSetup, control_scores, score
@@ -266,7 +267,7 @@ def test_records_are_whole_strict_and_without_nan(setup: ScoringSetup, tmp_path:
     assert [p.name for p in path.parent.iterdir()] == ["record.json"]
     assert "NaN" not in path.read_text()
     assert records.read(path).scores[-1].value is None
-    assert records.find(tmp_path) == [records.read(path)]
+    assert files.find([tmp_path]) == {path.parent: records.read(path)}
     path.write_text(path.read_text().replace('"seed"', '"sead"'))
     with pytest.raises(UserError, match="not a record: "):
         records.read(path)
@@ -275,7 +276,7 @@ def test_records_are_whole_strict_and_without_nan(setup: ScoringSetup, tmp_path:
 def test_what_a_killed_writer_leaves_is_no_record(tmp_path: Path) -> None:
     with replacing(tmp_path / "cell" / "record.json") as part:
         part.write_text("{")
-        assert records.find(tmp_path) == []
+        assert not list(tmp_path.rglob("record.json"))
 
 
 REFERENCE = sorted((ROOT / "results" / "reference").rglob("record.json"))
