@@ -108,7 +108,7 @@ class Scoring(Strict):
 
     def digest_for(self, task: Task) -> str:
         """Identify the settings that scores of a task depend on."""
-        used = {"fits", "epochs"} if task == "generation" else {"draws", "shares"}
+        used = {"fits", "epochs"} if task == "generation" else {"draws", "shares", "share_draws"}
         return digest(self.evaluation.model_dump(mode="json", include=used))
 
 

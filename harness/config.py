@@ -76,6 +76,7 @@ class Evaluation(Strict):
     shares: list[float] = Field(
         [0.1, 0.3, 0.7, 0.9], description="shares of hidden points, beside the protocol's, to score"
     )
+    share_draws: int = Field(10, ge=1, description="draws at these other shares")
 
 
 class Runtime(Strict):

@@ -98,16 +98,16 @@ def score(
         If a prediction is not finite.
     """
 
-    def total_errors(hidden: float | None = None) -> dict[str, Sums]:
+    def total_errors(draws: int, hidden: float | None = None) -> dict[str, Sums]:
         found: dict[str, list[Sums]] = {}
         for indices in test_batches(view, size):
             batch = view.batch(indices, hidden)
-            prediction = predict(batch, settings.draws, generator)
+            prediction = predict(batch, draws, generator)
             for name, part in _errors(batch, prediction, generator).items():
                 found.setdefault(name, []).append(part)
         return {name: Sums.concatenate(parts) for name, parts in found.items()}
 
-    total = total_errors()
+    total = total_errors(settings.draws)
     scores = [
         _average(f"{quantity}_{average}", total[quantity], average)
         for quantity in ("mse", "crps")
@@ -130,7 +130,8 @@ def score(
     if view.task == "interpolation":
         for share in settings.shares:
             name = f"mse_micro_hidden_{round(100 * share)}"
-            scores.append(_average(name, total_errors(share)["mse"], "micro"))
+            at_share = total_errors(settings.share_draws, share)
+            scores.append(_average(name, at_share["mse"], "micro"))
     records = np.concatenate(list(test_batches(view, size)))
     groups = view.dataset.group
     errors = {
