@@ -249,7 +249,7 @@ def test_change_of_a_model_reruns_its_cells_only(edit) -> None:
 
 
 def test_change_of_hyperparameters_reruns_their_cells_only(edit) -> None:
-    jobs = edit("config/models/latent_ode.yaml", "smoke: { steps: ", "smoke: { steps: 1")
+    jobs = edit("config/models/latent_ode.yaml", "flame: { steps: 4 }", "flame: { steps: 5 }")
     own = {f"{what} latent_ode on flame, seed 0" for what in ("Describe", "Train", "Score")}
     assert jobs == own | ENDS
 
