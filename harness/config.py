@@ -79,12 +79,20 @@ class Evaluation(Strict):
     share_draws: int = Field(10, ge=1, description="draws at these other shares")
 
 
-class Runtime(Strict):
-    """The runtime experiment, figure 3: every model at every length, on made-up data."""
+class RunTimes(Strict):
+    """Measurements of run time: every model at every length, on made-up data."""
 
     models: list[str] = Field(min_length=1, description="names in config/models/")
     lengths: list[Annotated[int, Field(ge=1)]] = Field(min_length=1, description="time steps")
     limit: float = Field(gt=0, description="seconds of a measurement")
+
+
+class Runtime(RunTimes):
+    """The runtime experiment, figure 3, and the same for models of equal size."""
+
+    sizes: dict[str, RunTimes] = Field(
+        {}, description="measurements of models of one size, by its name in their files"
+    )
 
 
 class DataOverride(Strict):
@@ -201,6 +209,9 @@ class ModelFile(Strict):
     )
     tiny: dict[str, Any] = Field(
         {}, description="fields that make it small, for the contract tests"
+    )
+    sizes: dict[str, dict[str, Any]] = Field(
+        {}, description="fields that give it about 100k or 2M parameters, for run times"
     )
     training: dict[str, BudgetTraining]
 

@@ -50,6 +50,7 @@ class RunTime(BaseModel):
     # identity
     model: str
     length: int
+    size: str | None = None  # None: as in the model's paper
     channels: int
     limit_seconds: float
     config_hash: str
@@ -71,10 +72,13 @@ class RunTime(BaseModel):
 
 
 def find_run_times(folder: Path) -> list[RunTime]:
-    """Read all ``runtime/<model>/<length>.json`` below a folder, by model and length."""
+    """Read all run times below a folder, by model and length.
+
+    They are ``runtime/<model>/<length>.json`` or, of models of one size, ``runtime_<size>/...``.
+    """
     found = [
         check_json(RunTime, path, "a record of run times")
-        for path in folder.rglob("runtime/*/*.json")
+        for path in folder.rglob("runtime*/*/*.json")
     ]
     return sorted(found, key=lambda r: (r.model, r.length))
 

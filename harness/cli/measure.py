@@ -25,6 +25,7 @@ def add_commands(add: Add) -> None:
     sub.add_argument("--length", type=int, required=True, help="time steps of a series")
     sub.add_argument("--out", type=Path, required=True, help="file of the record, .json")
     sub.add_argument("--limit", type=float, help="seconds of a measurement (default: 600)")
+    sub.add_argument("--size", help="one of the model's sizes, as 100k (default: its paper's)")
 
 
 def bench(of: str, models: list[str] | None, out: Path, docs: Path | None) -> int:
@@ -48,14 +49,14 @@ def bench(of: str, models: list[str] | None, out: Path, docs: Path | None) -> in
     return 0
 
 
-def runtime(model: str, length: int, out: Path, limit: float | None) -> int:
+def runtime(model: str, length: int, out: Path, limit: float | None, size: str | None) -> int:
     """Measure training, reconstruction and generation of a model at a length."""
     from harness import records
     from harness.measure.lengths import LIMIT, measure_length
 
     if length < 1 or (limit is not None and limit <= 0):
         raise UserError("expected a length of at least 1 and a limit above 0 seconds")
-    record = measure_length(model, length, LIMIT if limit is None else limit)
+    record = measure_length(model, length, LIMIT if limit is None else limit, size)
     records.write(record, out)
     for measurement in record.measurements:
         seconds = measurement.seconds

@@ -10,14 +10,14 @@ generation      `Model.sample` of as many series
 A measurement ends after its number of iterations or at the time limit, whichever comes first. First
 iterations that take less than a tenth of the limit are warm-up and do not count. Where memory does
 not suffice, smaller batches are tried. One channel, single precision, the settings of the model's
-file without changes by data set. Nothing else should run on the machine.
+file without changes by data set, or of one of its `sizes`. Nothing else should run meanwhile.
 """
 
 import multiprocessing
 import signal
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing.connection import Connection
 from statistics import median
@@ -25,11 +25,10 @@ from typing import Any, Literal
 
 import torch
 
-from harness import catalogue
 from harness.config import load
 from harness.contract import Diverged, Task
 from harness.errors import UserError
-from harness.measure.timing import made_up, quartiles, set_up, timed, training_step
+from harness.measure.timing import made_up, quartiles, set_up, settings, timed, training_step
 from harness.measurements import BATCHES, ITERATIONS, Kind, Measurement, RunTime
 from harness.records import Status, circumstances
 from harness.run.devices import device
@@ -61,6 +60,7 @@ class Job:
     kind: Kind
     task: Task
     batch: int
+    size: str | None = None
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,9 @@ class Failure:
     reason: str
 
 
-def measure_length(model: str, length: int, limit: float = LIMIT) -> RunTime:
+def measure_length(
+    model: str, length: int, limit: float = LIMIT, size: str | None = None
+) -> RunTime:
     """Measure a model at a length.
 
     Parameters
@@ -98,31 +100,34 @@ def measure_length(model: str, length: int, limit: float = LIMIT) -> RunTime:
     length : int
     limit : float
         Seconds of each measurement, set-up and warm-up apart.
+    size : str or None
+        One of the model's ``sizes``; by default the settings of its paper.
 
     Raises
     ------
     UserError
-        If there is no such model, or it cannot have this length.
+        If there is no such model or size, or it cannot have this length.
     """
-    file = catalogue.model(model)
-    settings = {"class": file.class_, "config": file.config}
+    chosen = settings(model, size)
+    class_ = chosen["class"]
     begun: list[Ready] = []
     measurements = [
-        _measure_fitting_batch(model, length, kind, task, limit, begun)
-        for kind, task in _tasks(load(file.class_).tasks).items()
+        _measure_fitting_batch(Job(model, length, kind, task, BATCHES[0], size), limit, begun)
+        for kind, task in _tasks(load(class_).tasks).items()
     ]
     failed = [m for m in measurements if m.status != "done"]
     return RunTime(
         model=model,
         length=length,
+        size=size,
         channels=1,
         limit_seconds=limit,
-        config_hash=digest([settings, length, limit]),
-        code_hash=code_hash(file.class_.partition(":")[0], __name__),
+        config_hash=digest([chosen, length, limit]),
+        code_hash=code_hash(class_.partition(":")[0], __name__),
         status=failed[0].status if failed else "done",
         reason=f"{failed[0].name}: {failed[0].reason}" if failed else None,
         measurements=measurements,
-        settings=settings,
+        settings=chosen,
         parameters=begun[0].parameters if begun else None,
         **(begun[0].circumstances if begun else _circumstances_here()),
     )
@@ -144,13 +149,11 @@ def _tasks(tasks: frozenset[Task]) -> dict[Kind, Task]:
     return found
 
 
-def _measure_fitting_batch(
-    model: str, length: int, kind: Kind, task: Task, limit: float, begun: list[Ready]
-) -> Measurement:
+def _measure_fitting_batch(job: Job, limit: float, begun: list[Ready]) -> Measurement:
     """Measure with the largest batch for which memory suffices."""
     too_large = []
     for batch in BATCHES:
-        found = attempt(Job(model, length, kind, task, batch), limit, begun)
+        found = attempt(replace(job, batch=batch), limit, begun)
         if found.status != "oom":
             break
         too_large.append(f"batch {batch}: {found.reason}")
@@ -280,7 +283,7 @@ def _measure(job: Job, limit: float, messages: Connection) -> None:
 def iterate(job: Job, limit: float, where: torch.device) -> Iterator[Ready | Iteration]:
     """Set a measurement up and make its iterations."""
     dataset = made_up(job.batch, job.length, channels=1)
-    model = set_up(job.model, dataset, job.task, where)
+    model = set_up(job.model, dataset, job.task, where, job.size)
     generator = torch.Generator(where).manual_seed(0)
     function: Callable[[], Any]
     if job.kind == "training":

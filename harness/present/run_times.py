@@ -66,7 +66,7 @@ class PowerLaw(NamedTuple):
 
 @dataclass(frozen=True)
 class Study:
-    """All run times of one machine."""
+    """All run times of one machine, of models as in their papers or of one size."""
 
     records: tuple[RunTime, ...]
 
@@ -76,9 +76,20 @@ class Study:
         return f"{device}, {threads} thread{'s' if threads > 1 else ''}"
 
     @property
+    def size(self) -> str | None:
+        """How many parameters each model has, about; None for the sizes of their papers."""
+        return self.records[0].size
+
+    @property
+    def title(self) -> str:
+        """The machine, and the size of the models where it is the same."""
+        return self.machine + (f"; models of about {self.size} parameters" if self.size else "")
+
+    @property
     def slug(self) -> str:
-        """The machine as a part of a file's name."""
-        return re.sub(r"\W+", "_", self.machine.lower())
+        """The machine and the size as a part of a file's name."""
+        size = f" {self.size}" if self.size else ""
+        return re.sub(r"\W+", "_", (self.machine + size).lower())
 
     @cached_property
     def models(self) -> list[str]:
@@ -171,7 +182,7 @@ def fit(values: dict[int, float]) -> PowerLaw | None:
 
 
 def studies(records: Sequence[RunTime]) -> list[Study]:
-    """Arrange records by machine.
+    """Arrange records by machine and size of the models.
 
     Raises
     ------
@@ -179,18 +190,18 @@ def studies(records: Sequence[RunTime]) -> list[Study]:
         If a machine has two records of a model and a length.
     """
 
-    def key(record: RunTime) -> tuple[str, int, str, int]:
-        return record.device, record.threads, record.model, record.length
+    def key(record: RunTime) -> tuple[str, int, str, str, int]:
+        return record.device, record.threads, record.size or "", record.model, record.length
 
     found = []
-    for _, group in groupby(sorted(records, key=key), lambda record: key(record)[:2]):
+    for _, group in groupby(sorted(records, key=key), lambda record: key(record)[:3]):
         study = Study(tuple(group))
         cells = [key(record) for record in study.records]
         for cell in cells:
             if cells.count(cell) > 1:
                 raise UserError(
                     "expected one record of run times of each model and length on a machine, found"
-                    f" more of {cell[2]} at {cell[3]} on {study.machine}"
+                    f" more of {cell[3]} at {cell[4]} on {study.title}"
                 )
         found.append(study)
     return found

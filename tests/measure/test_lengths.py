@@ -16,6 +16,7 @@ from harness.config import load
 from harness.errors import UserError
 from harness.measure import lengths
 from harness.measure.lengths import Failure, Iteration, Job, Ready
+from harness.measure.timing import made_up, set_up
 from harness.measurements import BATCHES, Measurement, find_run_times
 from tests.checkout import run
 from tests.present.lengths import measurement
@@ -181,3 +182,22 @@ def test_another_file_is_no_record(tmp_path: Path) -> None:
     path.write_text("{}")
     with pytest.raises(UserError, match="not a record of run times: model: Field required"):
         find_run_times(tmp_path)
+
+
+SIZED = [
+    (name, size) for name in catalogue.available("models") for size in catalogue.model(name).sizes
+]
+
+
+@pytest.mark.parametrize(("name", "size"), SIZED)
+def test_a_size_is_about_as_large_as_its_name_says(name: str, size: str) -> None:
+    count = float(size.replace("k", "e3").replace("M", "e6"))
+    tasks = load(catalogue.model(name).class_).tasks
+    task = "generation" if "generation" in tasks else "reconstruction"
+    model = set_up(name, made_up(4, 320, channels=1), task, CPU, size)
+    assert sum(p.numel() for p in model.parameters()) == pytest.approx(count, rel=0.15)
+
+
+def test_an_unknown_size_is_refused() -> None:
+    with pytest.raises(UserError, match=r"rnn_vae.yaml: sizes: expected '7T', found 100k"):
+        lengths.measure_length("rnn_vae", 8, size="7T")

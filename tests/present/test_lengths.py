@@ -118,6 +118,14 @@ def test_machines_are_not_mixed_and_cells_not_doubled() -> None:
         run_times.studies([*one, one[0]])
 
 
+def test_models_of_one_size_have_a_study_of_their_own_without_the_claims() -> None:
+    own, equal = (run_time("ls4", 320, measurement("training"), size=s) for s in (None, "100k"))
+    found = lengths.documents([own, equal])
+    assert [len(document.tables) for document in found] == [3, 2]
+    assert found[1].kind == f"{found[0].kind}_100k"
+    assert "about 100k parameters" in found[1].name
+
+
 def test_files_and_what_includes_them(tmp_path: Path) -> None:
     for record in synthetic_run_times():
         write(record, tmp_path / "runtime" / record.model / f"{record.length}.json")

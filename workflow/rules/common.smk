@@ -45,8 +45,10 @@ def read_grid():
     for name in {*catalogue.available("datasets"), *(cell.dataset for cell in grid)}:
         description = cells.describe_dataset(settings, name)
         code(description.loader, description.shard, *description.scoring_references)
-    for name in settings.runtime.models if settings.runtime else []:
-        catalogue.model(name)
+    if settings.runtime:
+        for study in (settings.runtime, *settings.runtime.sizes.values()):
+            for name in study.models:
+                catalogue.model(name)
     for cell in grid:
         if not cell.control:
             code(cells.describe_cell(settings, cell).class_)
@@ -125,16 +127,28 @@ def traces():
     return [f"<results>/{cell.path}/trace.json" for cell in cells.traces(SETTINGS)]
 
 
-def run_times():
-    """Return the records of figure 3; none where the configuration leaves it out."""
+def run_time_studies():
+    """Return the studies of run time by the folder of their records."""
     wanted = SETTINGS.runtime
     if wanted is None:
-        return []
+        return {}
+    return {"runtime": wanted} | {f"runtime_{size}": of for size, of in wanted.sizes.items()}
+
+
+def run_times():
+    """Return the records of figure 3; none where the configuration leaves it out."""
     return [
-        f"<results>/runtime/{model}/{length}.json"
-        for model in wanted.models
-        for length in wanted.lengths
+        f"<results>/{folder}/{model}/{length}.json"
+        for folder, study in run_time_studies().items()
+        for model in study.models
+        for length in study.lengths
     ]
+
+
+def run_time_options(wildcards):
+    limit = run_time_studies()[wildcards.study].limit
+    size = wildcards.study.removeprefix("runtime").removeprefix("_")
+    return f"--limit {limit}" + (f" --size {size}" if size else "")
 
 
 def run_times_of_all():

@@ -131,10 +131,11 @@ rule measure:
     input:
         code=lambda wildcards: code(model_code(wildcards), "harness.measure.lengths"),
     output:
-        "<results>/runtime/{model}/{length}.json",
+        "<results>/{study}/{model}/{length}.json",
     log:
-        "<logs>/runtime/{model}/{length}.log",
+        "<logs>/{study}/{model}/{length}.log",
     wildcard_constraints:
+        study=r"runtime(_\w+)?",
         model=MODELS,
         length=r"\d+",
     conda:
@@ -144,9 +145,9 @@ rule measure:
     resources:
         gpu=1,
     params:
-        limit=lambda wildcards: SETTINGS.runtime.limit,
+        options=run_time_options,
     message:
-        "Measure {wildcards.model} at length {wildcards.length}"
+        "Measure {wildcards.model} at length {wildcards.length}, {wildcards.study}"
     shell:
         "python -m harness runtime --model {wildcards.model} --length {wildcards.length}"
-        " --limit {params.limit} --out {output} &> {log}"
+        " {params.options} --out {output} &> {log}"

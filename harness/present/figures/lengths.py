@@ -23,7 +23,7 @@ def figures(records: Sequence[RunTime]) -> Iterator[Drawn]:
             growth(study),
             caption(
                 "lengths",
-                machine=study.machine,
+                machine=study.title,
                 iterations=ITERATIONS["training"],
                 batch=BATCHES[0],
                 factor=published.speed_claim().factor,
@@ -54,7 +54,7 @@ def growth(study: Study) -> Figure:
     for ax in axes.flat[:-1]:
         _finish(ax, study)
     _legend(legend, study)
-    figure.suptitle(f"Run time against length. {study.machine}")
+    figure.suptitle(f"Run time against length. {study.title}")
     return figure
 
 
