@@ -49,7 +49,8 @@ test: $(READY)
 check-model: $(READY)
 	@test -f "config/models/$(MODEL).yaml" || { echo "error: unknown model '$(MODEL)': expected" \
 	    "MODEL=name with a file in config/models/: $(MODELS)"; exit 1; }
-	MODEL="$(MODEL)" $(BIN)/python -m pytest -q tests/test_contract.py
+	MODEL="$(MODEL)" $(BIN)/python -m pytest -q --tb=short --assert=plain \
+	    tests/test_contract.py
 
 # The workflow imports what it runs; the reference results come with the repository.
 ui: $(READY)
