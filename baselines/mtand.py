@@ -80,6 +80,7 @@ from torch import Tensor, nn
 from baselines.gap_filling import begin_at_many_scales, hide_anew
 from baselines.rubanova import gaussian_log_density, kl_from_prior
 from harness.contract import Batch, Loss, Model, NegElbo, Optimisation, Prediction, Shape, Task
+from ls4.gaussian import normal
 
 LOWEST = -60.0  # score below a record's highest; e^-60 is no weight, yet far from underflow
 
@@ -225,6 +226,5 @@ class MTAND(Model):
     ) -> tuple[Float[Tensor, "B K Z"], Float[Tensor, "B K Z"], Float[Tensor, "S B L D"]]:
         """Return mu, s and the decoded means of draws of z from q."""
         mu, s = self.encode(batch)
-        shape = (n_samples, *mu.shape)
-        noise = torch.randn(shape, generator=generator, device=mu.device, dtype=mu.dtype)
-        return mu, s, self.decode(mu + s * noise, batch.t)
+        z = normal(mu.expand(n_samples, *mu.shape), s, generator)
+        return mu, s, self.decode(z, batch.t)
