@@ -1,4 +1,4 @@
-"""What the studies of cost share: made-up data, a model set up on them, a step, its time."""
+"""What the studies of cost share: made-up data, a model for them, a training step, its time."""
 
 import multiprocessing
 import time

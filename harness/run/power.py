@@ -1,4 +1,4 @@
-"""Measure the power of the two-sample tests on a data set, as scores use them."""
+"""Measure the power of the two-sample tests on a data set, with the settings of the scores."""
 
 import torch
 
