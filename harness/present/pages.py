@@ -1,7 +1,7 @@
 """Tables in Markdown pages: what stands between ``<!-- name:begin -->`` and ``<!-- name:end -->``.
 
-README.md has a compact table of results; the page of results has the paper's tables whole, table 2
-as an overview, with links to the files of the rest.
+README.md has a compact table of one budget; the page of results has the paper's table 1 whole, an
+overview of table 2, and links to the files of all tables.
 """
 
 import os

@@ -55,7 +55,7 @@ def highest_memory(device: torch.device) -> int:
 
 
 def forget_peak(device: torch.device) -> None:
-    """Let the count of the highest memory use begin anew, where the system can."""
+    """Reset the count of the highest memory use, where the system allows it."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     elif (reset := Path("/proc/self/clear_refs")).exists():

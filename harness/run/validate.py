@@ -20,7 +20,7 @@ Losses = Float64[np.ndarray, "groups"]
 
 
 class Validator:
-    """Computes the stopping loss of a model on one data set.
+    """Computes the validation loss of a model on one data set.
 
     Parameters
     ----------
