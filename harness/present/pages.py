@@ -6,6 +6,7 @@ overview of table 2, and links to the files of all tables.
 
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -80,7 +81,7 @@ def update_sections(path: Path, sections: Mapping[str, str]) -> None:
 def compact_section(frame: pd.DataFrame, page: str) -> str:
     """Return the robust scores of generation: lines are rows, columns are data sets.
 
-    Only one budget is shown: that with the most scored models; of several, that of most training.
+    Only one budget is shown: that with the most rows of models; of several, that of most training.
 
     Parameters
     ----------
@@ -91,10 +92,10 @@ def compact_section(frame: pd.DataFrame, page: str) -> str:
     """
     compared = [c.without_variants for c in comparisons(frame)]
     compared = [c for c in ran(compared) if TABLE_OF[c.head["task"]] == "table1"]
-    scored = pd.Series(0, dict.fromkeys(c.head["budget"] for c in compared))
+    models = Counter[str]()  # by budget, most training first
     for c in compared:
-        scored[c.head["budget"]] += (~c.rows["control"] & (c.rows["run"] > 0)).sum()
-    budget = str(scored.idxmax())
+        models[c.head["budget"]] += int((~c.rows["control"] & (c.rows["run"] > 0)).sum())
+    ((budget, _),) = models.most_common(1)
     compared = by_dataset([c for c in compared if c.head["budget"] == budget])
     parts = []
     for c in compared:
