@@ -49,7 +49,8 @@ test: $(READY)
 check-model: $(READY)
 	@test -f "config/models/$(MODEL).yaml" || { echo "error: unknown model '$(MODEL)': expected" \
 	    "MODEL=name with a file in config/models/: $(MODELS)"; exit 1; }
-	MODEL="$(MODEL)" $(BIN)/python -m pytest -q tests/test_contract.py
+	MODEL="$(MODEL)" $(BIN)/python -m pytest -q --tb=short --assert=plain \
+	    tests/test_contract.py
 
 # The workflow imports what it runs; the reference results come with the repository.
 ui: $(READY)
@@ -68,16 +69,12 @@ data: $(READY)
 	$(BIN)/python -m harness data
 
 reference: $(READY)
-	mkdir -p results/reference
 	$(BIN)/snakemake --cores $(CORES) --configfile config/cpu.yaml
-	cd results && find cpu -name record.json -o -name history.jsonl -o -name summary.npz \
-	    -o -name errors.npz -o -name trace.json -o -path '*/power/*.json' \
-	    | tar -cf - -T - | tar -xf - -C reference
+	$(BIN)/python -m harness collect --records results/cpu --out results/reference
 
 runtime: $(READY)
-	mkdir -p results/reference
 	$(BIN)/snakemake --cores $(CORES) figure3 --config budget=cpu
-	cd results && find cpu/runtime -name '*.json' | tar -cf - -T - | tar -xf - -C reference
+	$(BIN)/python -m harness collect --records results/cpu/runtime --out results/reference/cpu
 
 tables: $(READY)
 	$(BIN)/python -m harness tables --records results/reference --out results/reference/tables

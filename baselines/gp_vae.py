@@ -72,7 +72,7 @@ Deviations from the released code:
   deviations near 0.6, the KL of a series of 728 steps begins 400 times higher, and 400 steps of
   training do not reach the loss that 100 reach otherwise.
 * Where something leaves the finite numbers, training ends. The released code puts zeros there.
-* The learning rate is constant, not halved by and by.
+* The learning rate is constant; the released code halves it at times.
 """
 
 import itertools

@@ -59,10 +59,10 @@ the last, whatever sigma is, and no moment has to be set at which one loss gives
 
 Deviations from the paper:
 
-* Queries are no keys. As published, a query is an edge like any other: what is said of one value
-  depends on which others are asked for, and which values were measured tells something of them.
+* Queries are not used as keys. As published, a query is an edge like any other, so a prediction
+  depends on which other values are queried, and these reveal which values were measured.
 * A query has a channel node of its own, which begins at c_d + t_n. With c_d itself, M numbers have
-  to tell a channel's course at all times: on records of a Matern process (300 to train on, 15 of 30
+  to describe a channel at all times: on records of a Matern process (300 to train on, 15 of 30
   values hidden) the error stayed above 1.6 times the Gaussian process's in 3500 steps. With c^q it
   is below 1.2 times after 1250, and there are no more parameters.
 * A node that no seen edge ends at attends to nothing.

@@ -204,7 +204,7 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """A residual block that is told the noise level."""
+    """A residual block with the noise level as a second input."""
 
     def __init__(
         self,

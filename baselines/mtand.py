@@ -56,7 +56,7 @@ Deviations:
 
 * Frequencies begin at many scales, w_1 .. w_{E-1} from 0.1 to `frequency` cycles over the time
   range. Released: below 1 rad.
-* The loss that is watched is that of the targets alone, with beta = 1.
+* The validation loss is that of the targets alone, with beta = 1.
 * beta rises to 1 linearly over `kl_steps` steps, not as 1 - 0.99^(epochs - 10).
 * sigma is LS4's, not 0.01; gradients are clipped.
 * The share of hidden time points is drawn, not fixed; hidden rows are known to be hidden.
@@ -80,6 +80,7 @@ from torch import Tensor, nn
 from baselines.gap_filling import begin_at_many_scales, hide_anew
 from baselines.rubanova import gaussian_log_density, kl_from_prior
 from harness.contract import Batch, Loss, Model, NegElbo, Optimisation, Prediction, Shape, Task
+from ls4.gaussian import normal
 
 LOWEST = -60.0  # score below a record's highest; e^-60 is no weight, yet far from underflow
 
@@ -187,7 +188,7 @@ class MTAND(Model):
         return {"main": Optimisation(adam, max_norm=self.config.clip_norm)}
 
     def training_step(self, batch: Batch, step: int, generator: torch.Generator) -> Iterator[Loss]:
-        """Fit all that is known, from other time points; the KL is let in by and by."""
+        """Fit all known values from a new choice of shown ones, with the present KL weight."""
         shown = hide_anew(batch, generator)
         known = Batch(batch.x, batch.t, shown.mask, torch.maximum(batch.mask, batch.target))
         yield self._bound(known, min((step + 1) / self.config.kl_steps, 1.0), generator)
@@ -225,6 +226,5 @@ class MTAND(Model):
     ) -> tuple[Float[Tensor, "B K Z"], Float[Tensor, "B K Z"], Float[Tensor, "S B L D"]]:
         """Return mu, s and the decoded means of draws of z from q."""
         mu, s = self.encode(batch)
-        shape = (n_samples, *mu.shape)
-        noise = torch.randn(shape, generator=generator, device=mu.device, dtype=mu.dtype)
-        return mu, s, self.decode(mu + s * noise, batch.t)
+        z = normal(mu.expand(n_samples, *mu.shape), s, generator)
+        return mu, s, self.decode(z, batch.t)

@@ -185,7 +185,7 @@ def project(x: Float64[Tensor, "B L D"], pca: Components, residual: Autoregressi
 def choose(x: Float64[Tensor, "N L D"], config: PCAKDEConfig) -> tuple[int, int, float]:
     """Return k, p and h of the highest mean log density of held-out series."""
     folds = min(FOLDS, len(x))
-    least = len(x) - -(-len(x) // folds)  # series that remain of the others
+    least = len(x) - math.ceil(len(x) / folds)  # without the largest fold
     most = min(config.max_components, least - 1, x[0].numel())
     ks = [k for k in COMPONENTS if k <= max(most, 0)]
     ps = [p for p in ORDERS if p <= config.max_order and p < x.shape[1]]

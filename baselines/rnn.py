@@ -1,4 +1,4 @@
-r"""RNN: a GRU that is told the gaps between the rows it reads.
+r"""RNN: a GRU whose inputs are the rows and the gaps between them.
 
 The baseline "RNN Delta_t" of Rubanova, Chen and Duvenaud, "Latent ODEs for irregularly-sampled time
 series", NeurIPS 2019, arXiv:1907.03907, section 2, and of the authors' released code. Cells: Cho et

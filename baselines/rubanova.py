@@ -52,6 +52,7 @@ from torch.optim import Adamax
 from torch.optim.lr_scheduler import LambdaLR
 
 from harness.contract import Batch, Loss, Model, NegElbo, Optimisation, Prediction
+from ls4.gaussian import normal
 
 
 def tanh_mlp(*widths: int) -> nn.Module:
@@ -197,6 +198,5 @@ class InitialStateVAE(Model):
     ) -> tuple[Float[Tensor, "B Z"], Float[Tensor, "B Z"], Float[Tensor, "S B L D"]]:
         """Return mu, s and the decoded means of draws of z_0 from q."""
         mu, s = self.encode(batch)
-        shape = (n_samples, *mu.shape)
-        noise = torch.randn(shape, generator=generator, device=mu.device, dtype=mu.dtype)
-        return mu, s, self.decode(mu + s * noise, batch.t)
+        z = normal(mu.expand(n_samples, *mu.shape), s, generator)
+        return mu, s, self.decode(z, batch.t)

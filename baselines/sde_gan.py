@@ -51,8 +51,8 @@ f         MLP            to (B, h, 1 + D), bounded by tanh
 
 Deviations from the released code, torchsde's example:
 
-* The networks are told t in [0, 1], and tau_max is a setting. The example has 64 rows at the times
-  0, 1, ..., 63, which it also tells the networks.
+* The networks' input is t in [0, 1], and tau_max is a setting. The example has 64 rows at the times
+  0, 1, ..., 63, which are also the networks' input.
 * Data are divided by the deviation of their initial values, as released, yet by no less than
   `MIN_SCALE` times that of all values: where all series start alike, data would become huge.
 * The CDE takes the exact increments of Z. The released solver of it asks the path for a derivative,
@@ -317,7 +317,9 @@ class SDEGAN(Model):
         k = self.config.stride
         t, real = batch.t[0, ::k], (batch.x[:, ::k] - self.offset) / self.scale
         fake = self.generator(len(real), t, generator)
-        fake.register_hook(torch.neg)  # behind it lies the generator, which ascends
+        # The generator ascends the loss that the discriminator descends, so the gradient that
+        # reaches it through its samples changes its sign.
+        fake.register_hook(torch.neg)
         score = self.discriminator(t, torch.cat([real, fake]))
         real_score, fake_score = score.unflatten(0, (2, -1)).mean(1)
         yield Loss(fake_score - real_score)

@@ -202,7 +202,7 @@ def fit_kernel(x: Float64[Tensor, "N L"], season: int | None) -> Float64[Tensor,
 
     Returns the logarithms that `kernel` takes.
     """
-    x = x[:: -(-len(x) // FITTED)]
+    x = x[:: math.ceil(len(x) / FITTED)]
     length = x.shape[1]
 
     def negative_log_likelihood(log_scales: np.ndarray) -> tuple[float, np.ndarray]:

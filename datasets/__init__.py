@@ -1,1 +1,1 @@
-"""Data sets: where they come from, how they are checked, and the one form in which they leave."""
+"""Data sets: their sources, how these are checked, and the one form of all prepared sets."""

@@ -1,4 +1,4 @@
-"""Archives that nobody vouches for, read within bounds and only if they hold plain files."""
+"""Untrusted archives, read up to a known size and only if they hold plain files."""
 
 import gzip
 import hashlib

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and read without trusting them."""
+"""Files that are written whole or not at all, and checked when they are read."""
 
 import hashlib
 import os

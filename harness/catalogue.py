@@ -195,7 +195,7 @@ def budgets() -> dict[str, str]:
 
 
 def label(name: str) -> str:
-    """Return how a reader knows a model or a control; an unknown name as it is.
+    """Return the label of a model or a control; an unknown name stays as it is.
 
     Records may be of models whose file is gone.
     """
@@ -205,7 +205,7 @@ def label(name: str) -> str:
 
 
 def group(name: str) -> str | None:
-    """Return what kind of model a model is; None for an unknown one."""
+    """Return the group of a model; None for an unknown one."""
     return model(name).group if name in available("models") else None
 
 

@@ -1,4 +1,4 @@
-"""Mistakes of a user, told in one line without a traceback."""
+"""Mistakes of a user, which the command line prints as one line without a traceback."""
 
 
 class UserError(Exception):

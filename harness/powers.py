@@ -16,7 +16,7 @@ class Power(BaseModel):
     Attributes
     ----------
     n : int
-        Test series, and series that are handed in.
+        Test series, and series that are tested against them.
     shares : dict
         By fault, then by distance and "all": share of the splits in which it is told apart.
     targets : dict

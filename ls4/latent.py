@@ -21,7 +21,6 @@ m        (B, L, D)   mask: 1 where a network may see x
 z        (B, L, Z)   latent path
 mu, l    (B, L, Z)   mean and log standard deviation of q or p
 sigma    scalar      standard deviation of the observation noise
-delta    (B, L)      gap before each row, in units of a typical gap; 1 before the first row
 ======== =========== ===================================================================
 
 Where a model sees V and predicts the targets x_T, both sums go over the rows that have a target.
@@ -39,7 +38,7 @@ Let the path come from q at the rows without a target and from p at the others; 
   from q, too. For that distribution the likelihood term alone is a bound, and this one is looser.
 
 A form of LS4 is a final class that says what its networks are given, how it decodes, and how KL and
-likelihood are weighted: `ls4.released`, `ls4.paper`, `ls4.timed`.
+likelihood are weighted: `ls4.released`, `ls4.paper`, `ls4.timed`. The last two share `ls4.gaps`.
 """
 
 import math
@@ -51,7 +50,6 @@ from typing import Any, ClassVar, Literal
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 
 from harness.contract import (
@@ -86,14 +84,6 @@ class LatentConfig:
     lr: float = 1e-3
     lr_patience: int = 20  # epochs without improvement before the learning rate halves
     cosine_steps: int | None = None  # instead: the rate falls to 0 like a cosine in so many steps
-
-
-@dataclass(frozen=True)
-class GapConfig(LatentConfig):
-    """Settings of the forms whose networks are given the gaps and whose loss is the bound."""
-
-    time_scale: float | None = None  # typical number of gaps in a time range of 1; default L - 1
-    kl_steps: int = 1000  # optimiser steps over which the weight of the KL rises to 1
 
 
 class LatentSSM(Model):
@@ -269,25 +259,6 @@ class LatentSSM(Model):
         return NegElbo(kl=kl.sum((1, 2)), nll=nll.sum((1, 2)))
 
 
-# -- inputs with mask and gap ---------------------------------------------------------------------
-
-
-def gaps(t: Float[Tensor, "B L"], config: GapConfig, shape: Shape) -> Float[Tensor, "B L"]:
-    """Return delta, the gap before each row in units of a typical one; 1 before the first."""
-    scale = config.time_scale or max(shape.length - 1, 1)
-    return F.pad(t.diff(dim=1) * scale, (1, 0), value=1.0)
-
-
-def with_gap(v: Float[Tensor, "*B C"], delta: Float[Tensor, "*B"]) -> Tensor:
-    """Append log(1 + delta) as a channel."""
-    return torch.cat([v, delta.log1p().unsqueeze(-1)], -1)
-
-
-def with_mask_and_gap(x: Tensor, mask: Tensor, delta: Tensor) -> Tensor:
-    """Return x m, m and log(1 + delta) side by side, (..., 2 D + 1)."""
-    return with_gap(torch.cat([x * mask, mask], -1), delta)
-
-
 # -- rows and paths -------------------------------------------------------------------------------
 
 
@@ -314,15 +285,3 @@ def per_target_value(kl: Tensor, nll: Tensor, batch: Batch) -> tuple[Tensor, Ten
     """Return the two sums of the bound, in nats for each value that is a target."""
     n = batch.target.sum().clamp(min=1)
     return kl.sum() / n, nll.sum() / n
-
-
-def kl_weight(step: int, config: GapConfig) -> float:
-    """Return the weight of the KL, which rises to 1 over the first `kl_steps` optimiser steps.
-
-    With its full weight from the start, the posterior would become the prior before the decoder has
-    learnt to use the latent path.
-    """
-    return min((step + 1) / config.kl_steps, 1.0)
-
-
-# -- random numbers -------------------------------------------------------------------------------

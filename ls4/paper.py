@@ -16,7 +16,7 @@ symbol   shape       meaning
 x, m     (B, L, D)   observed series, and 1 where the network may see it
 z        (B, L, Z)   latent path
 mu       (B, L, D)   mean of an observation, read out from the stream of x
-gap      (B, L)      log(1 + delta), delta the time since the row before (`ls4.latent`)
+gap      (B, L)      log(1 + delta), delta the time since the row before (`ls4.gaps`)
 sigma    scalar      standard deviation of the observation noise
 ======== =========== ===================================================================
 
@@ -56,20 +56,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from harness.contract import Batch, Shape
+from harness.contract import Shape
 from ls4.blocks import Level, check_pooling
+from ls4.gaps import GapConfig, GapSSM
 from ls4.gaussian import normal
 from ls4.joint import STREAMS, JointLayer, StreamNorm
-from ls4.latent import (
-    GapConfig,
-    LatentSSM,
-    delay,
-    gaps,
-    kl_weight,
-    per_target_value,
-    with_gap,
-    with_mask_and_gap,
-)
+from ls4.latent import delay
 
 
 @dataclass(frozen=True)
@@ -130,7 +122,7 @@ class JointNetwork(nn.Module):
         return self.readout(self.norm(v.chunk(STREAMS, -1)[1]))
 
 
-class LS4Paper(LatentSSM):
+class LS4Paper(GapSSM):
     """Latent state space model with an autoregressive decoder; see the module's docstring.
 
     Raises
@@ -155,19 +147,6 @@ class LS4Paper(LatentSSM):
         )
         self.x_start = nn.Parameter(torch.zeros(d_x))
 
-    @property
-    def warm_up(self) -> int:
-        return self.config.kl_steps
-
-    def network_time(self, t: Float[Tensor, "B L"]) -> Float[Tensor, "B L"]:
-        return gaps(t, self.config, self.shape)
-
-    def posterior_input(self, x: Tensor, mask: Tensor, time: Tensor) -> Tensor:
-        return with_mask_and_gap(x, mask, time)
-
-    def latent_input(self, z: Float[Tensor, "*B Z"], time: Float[Tensor, "*B"]) -> Tensor:
-        return with_gap(z, time)
-
     def decode(
         self, z: Float[Tensor, "B L Z"], time: Tensor, visible: Tensor
     ) -> Float[Tensor, "B L D"]:
@@ -186,8 +165,3 @@ class LS4Paper(LatentSSM):
             before = self.posterior_input(x_n, torch.ones_like(x_n), time_n)
             path.append(x_n)
         return torch.stack(path, 1)
-
-    def weigh(self, kl: Tensor, nll: Tensor, batch: Batch, step: int) -> tuple[Tensor, Tensor]:
-        """Return the bound in nats for each target value, the KL with its present weight."""
-        kl, nll = per_target_value(kl, nll, batch)
-        return kl * kl_weight(step, self.config), nll

@@ -22,8 +22,8 @@ D        (H,)          skip connection
 dt       (P,)          rate of each mode
 ======== ============= ==========================================================================
 
-If a gap is divided by one more row with the same input as the row at its end, no other output
-changes. A row without a gap, such as padding, leaves the state unchanged.
+An additional row inside a gap, with the same input as the row at its end, changes no other
+output. A row without a gap, such as padding, leaves the state unchanged.
 
 References: Smith, Warrington, Linderman 2023, S5 (arXiv:2208.04933); Martin, Cundy 2018, the
 backward pass of a scan (arXiv:1709.04057); Gu et al. 2022, S4D-Lin (arXiv:2206.11893).

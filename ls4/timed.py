@@ -39,17 +39,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from harness.contract import Batch, Shape
+from harness.contract import Shape
 from ls4.blocks import Network
-from ls4.latent import (
-    GapConfig,
-    LatentSSM,
-    gaps,
-    kl_weight,
-    per_target_value,
-    with_gap,
-    with_mask_and_gap,
-)
+from ls4.gaps import GapConfig, GapSSM
 from ls4.scan import ScanLayer
 
 
@@ -62,7 +54,7 @@ class LS4TimeConfig(GapConfig):
     bidirectional: bool = False  # whether the posterior is given what lies ahead of a row
 
 
-class LS4Time(LatentSSM):
+class LS4Time(GapSSM):
     """Latent state space model on each record's own times; see the module's docstring."""
 
     Config: ClassVar = LS4TimeConfig
@@ -82,19 +74,6 @@ class LS4Time(LatentSSM):
         if config.bidirectional:
             sizes = {"width": config.width, "state": config.state, "n_pairs": config.n_pairs}
             self.ahead = Network(d_x, Z, layer=ScanLayer, pool=(), **sizes)
-
-    @property
-    def warm_up(self) -> int:
-        return self.config.kl_steps
-
-    def network_time(self, t: Float[Tensor, "B L"]) -> Float[Tensor, "B L"]:
-        return gaps(t, self.config, self.shape)
-
-    def posterior_input(self, x: Tensor, mask: Tensor, time: Tensor) -> Tensor:
-        return with_mask_and_gap(x, mask, time)
-
-    def latent_input(self, z: Float[Tensor, "*B Z"], time: Float[Tensor, "*B"]) -> Tensor:
-        return with_gap(z, time)
 
     def encode(self, x: Tensor, seen: Tensor, shown: Tensor, time: Tensor) -> tuple[Tensor, Tensor]:
         u = self.posterior_input(x, seen, time)
@@ -130,8 +109,3 @@ class LS4Time(LatentSSM):
     ) -> Float[Tensor, "B L D"]:
         """Return the means, as released: without observation noise."""
         return self.decode(z, time)
-
-    def weigh(self, kl: Tensor, nll: Tensor, batch: Batch, step: int) -> tuple[Tensor, Tensor]:
-        """Return the bound in nats for each target value, the KL with its present weight."""
-        kl, nll = per_target_value(kl, nll, batch)
-        return kl * kl_weight(step, self.config), nll

@@ -1,4 +1,4 @@
-"""How much work the engine of LS4 cannot do without: what its speed is measured against.
+"""The least work of a training or generation step of LS4, for a lower bound of its time.
 
 Matrix products are left to the caller, who can count them with torch. Counted here is the rest:
 

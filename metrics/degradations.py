@@ -1,7 +1,7 @@
 """Series that are wrong in one known way: what a score must be able to see.
 
 Each is a function (training series (N, L, D), n, rng) -> (n, L, D), like a model that was trained
-on the series. Two are no degradations but references: `real` series, and copies of them.
+on the series. Two are references without a fault: `real` series, and copies of them.
 """
 
 from collections.abc import Callable

@@ -1,6 +1,6 @@
 r"""Five distances between two sets of series, for many labellings of one pool at once.
 
-Each looks at another side of the series, and of each, large is different.
+Each measures another property of the series. The larger a distance, the more the sets differ.
 
 ============  ====================================================================================
 name          meaning

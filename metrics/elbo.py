@@ -1,4 +1,4 @@
-"""What a negative evidence lower bound is read against."""
+"""The lowest negative evidence bound that a model with a given sigma can have."""
 
 import math
 

@@ -92,7 +92,7 @@ def ignition_times(x: Float[np.ndarray, "N L"]) -> Float[np.ndarray, "N"]:
 
 
 def has_plateau(x: Float[np.ndarray, "N L"]) -> Bool[np.ndarray, "N"]:
-    """Tell which trajectories stay within [0.3, 0.9] for 10 consecutive steps or more."""
+    """Return which trajectories stay within [0.3, 0.9] for 10 consecutive steps or more."""
     low, high = PLATEAU_BAND
     inside = (low <= x) & (x <= high)
     windows = np.lib.stride_tricks.sliding_window_view(inside, PLATEAU_STEPS, axis=1)

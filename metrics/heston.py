@@ -1,4 +1,4 @@
-r"""Scores of generated Heston paths: is the law of the returns right, and do volatile times last?
+r"""Scores of generated Heston paths: is the law of the returns right, and does volatility cluster?
 
 All but the last are of log returns, :math:`r_t = \log S_{t+1} - \log S_t`, of prices in their own
 unit. The law can be drawn from, so a perfect generator's scores are known: those of another draw.

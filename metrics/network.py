@@ -4,7 +4,7 @@
 
 One S4D-Lin layer of width 16 and state size 16 (zero-order hold, C initialised to ones), trained by
 AdamW at a constant rate of 0.01 (the layer's dynamics at 0.001), without weight decay, on shuffled
-batches of 128 series, last epoch kept.
+batches of 128 series; the weights of the last epoch are used.
 
 References
 ----------

@@ -1,8 +1,8 @@
 """Power of the two-sample tests: which known degradations can be seen on a data set at hand?
 
-A set of 22 test series cannot tell everything apart. So beside "not told apart" stands what would
-have been: the real series are split at random, a degradation is fitted to the larger part, as a
-model is, and tested against the smaller one; power is the share of splits in which it is found.
+With 22 test series not every fault can be detected. So beside "not told apart" stands what these
+tests do detect: the real series are split at random, a degradation is fitted to the larger part, as
+a model is, and tested against the smaller one; power is the share of splits in which it is found.
 """
 
 from collections.abc import Mapping

@@ -216,7 +216,7 @@ def standardise(series: Float[np.ndarray, "N L D"]) -> Float64[np.ndarray, "N L 
     """Give each series mean 0 and deviation 1, channel by channel; a constant one becomes 0.
 
     Where every real series is so by the preparation of the data, generated series that are not are
-    told apart by this alone. Tests of standardised ones tell what else there is.
+    told apart by this alone. Tests of standardised ones show what else differs.
 
     Raises
     ------

@@ -164,8 +164,12 @@ def test_same_seed_same_weights(name: str, task: Task) -> None:
         assert torch.equal(before, torch.get_rng_state()), "draw from the generator, not globally"
         return torch.cat([p.flatten() for p in model.parameters()])
 
-    assert torch.equal(after_three_steps(0, 1), after_three_steps(0, 2)), "not reproducible"
-    assert not torch.equal(after_three_steps(0, 1), after_three_steps(1, 1)), "the seed is ignored"
+    assert torch.equal(after_three_steps(0, 1), after_three_steps(0, 2)), (
+        "not reproducible: weights after three steps differ between two runs of one seed"
+    )
+    assert not torch.equal(after_three_steps(0, 1), after_three_steps(1, 1)), (
+        "the seed is ignored: weights after three steps are the same for two seeds"
+    )
 
 
 @every_task
@@ -226,11 +230,14 @@ def test_sample(name: str, channels: int) -> None:
     t = torch.linspace(0, 1, LENGTH)
     with torch.no_grad():
         x = model.sample(5, t, seeded())
-        assert x.shape == (5, LENGTH, channels) and x.dtype == torch.float32
-        assert x.isfinite().all()
+        assert x.shape == (5, LENGTH, channels), "a sample is (n, L, D)"
+        assert x.dtype == torch.float32, "samples are float32"
+        assert x.isfinite().all(), "samples must be finite"
         torch.manual_seed(77)  # the global stream must not matter
         assert torch.equal(x, model.sample(5, t, seeded())), "sampling is not reproducible"
-        assert not torch.equal(x, model.sample(5, t, seeded(1))), "sampling ignores its generator"
+        assert not torch.equal(x, model.sample(5, t, seeded(1))), (
+            "sampling ignores its generator: two seeds give the same samples"
+        )
         assert (x[0] - x[1]).abs().max() > 0, "all samples are the same"
 
 
@@ -242,7 +249,9 @@ def test_state_round_trip(name: str) -> None:
     state = {key: value.contiguous() for key, value in model.state_dict().items()}
     with torch.no_grad():
         x = model.sample(3, t, seeded())
-        assert not torch.equal(x, other.sample(3, t, seeded())), "samples ignore the weights"
+        assert not torch.equal(x, other.sample(3, t, seeded())), (
+            "samples ignore the weights: they are the same after all weights were changed"
+        )
         other.load_state_dict(load(save(state)))
         assert torch.equal(x, other.sample(3, t, seeded())), "there is state outside state_dict"
 
@@ -259,8 +268,12 @@ def test_prediction_does_not_depend_on_its_batch(name: str, task: Task) -> None:
         std = together.std.expand(together.mean.shape)
         assert (std > 0).all(), "a deviation is positive"
         permuted = model.predict(select(batch, others), 2, seeded())
-        assert torch.allclose(permuted.mean, together.mean[:, others], atol=1e-5)
-        assert torch.allclose(permuted.std.expand_as(std), std[:, others], atol=1e-5)
+        assert torch.allclose(permuted.mean, together.mean[:, others], atol=1e-5), (
+            "a prediction depends on the record's place in the batch"
+        )
+        assert torch.allclose(permuted.std.expand_as(std), std[:, others], atol=1e-5), (
+            "a deviation depends on the record's place in the batch"
+        )
         for i in range(5):
             length = int((batch.mask + batch.target)[i].any(-1).nonzero().max()) + 1
             record = Batch(*(a[[i], :length] for a in (batch.x, batch.t, batch.mask, batch.target)))
@@ -278,7 +291,8 @@ def test_evidence_bound(name: str, task: Task) -> None:
     with torch.no_grad():
         bound = model.neg_elbo(batch, seeded())
         assert bound.kl.shape == bound.nll.shape == (5,), "one number a record"
-        assert bound.kl.isfinite().all() and (bound.kl >= -1e-4).all(), "KL cannot be negative"
+        assert bound.kl.isfinite().all(), "the KL must be finite"
+        assert (bound.kl >= -1e-4).all(), "the KL cannot be negative"
         hidden = dataclasses.replace(batch, target=torch.zeros_like(batch.mask))
         assert not model.neg_elbo(hidden, seeded()).nll.any(), (
             "without a target there is no likelihood"
@@ -288,7 +302,9 @@ def test_evidence_bound(name: str, task: Task) -> None:
 def test_every_model_file_has_a_name_that_paths_can_carry() -> None:
     for kind in ("models", "datasets"):
         for name in catalogue.available(kind):
-            assert name == Path(name).name and name.replace("_", "a").isalnum()
+            assert name == Path(name).name and name.replace("_", "a").isalnum(), (
+                f"config/{kind}/{name}.yaml: use letters, digits and _"
+            )
 
 
 @every_task
@@ -297,7 +313,7 @@ def test_the_final_objective_comes_after_the_warm_up(name: str, task: Task) -> N
     model, batch = built(name, task, 2).eval(), batch_of(task, 5, 2)
     if type(model).loss is Model.loss:
         pytest.skip("no single loss")
-    assert model.warm_up >= 0
+    assert model.warm_up >= 0, "`warm_up` is a number of steps"
 
     def value(step: int) -> float:
         with torch.no_grad():

@@ -22,6 +22,10 @@ def test_relative_links_exist(page: Path) -> None:
     assert [file for file in files if not (page.parent / file).exists()] == []
 
 
+def test_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
+
+
 def test_pages_show_the_reference_records(tmp_path: Path) -> None:
     committed = [ROOT / "README.md", ROOT / "docs" / "results.md"]
     copies = [tmp_path / page.relative_to(ROOT) for page in committed]

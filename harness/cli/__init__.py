@@ -14,7 +14,7 @@ from harness.errors import UserError
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
-    """Run a command and exit: 0 done, 1 a mistake told in one line, 2 wrong usage."""
+    """Run a command and exit: 0 done, 1 a user's mistake, named in one line, 2 wrong usage."""
     options = vars(parser().parse_args(arguments))
     command = options.pop("command")
     try:

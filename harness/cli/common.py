@@ -1,4 +1,4 @@
-"""What the commands share: their form, common options, and how they end."""
+"""What the commands share: common options, files that they read, and what they print."""
 
 import argparse
 import os

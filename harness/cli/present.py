@@ -31,6 +31,10 @@ def add_commands(add: Add) -> None:
     sub.add_argument("--figures", type=Path, required=True)
     sub.add_argument("--out", **OUT)
 
+    sub = add(collect)
+    sub.add_argument("--records", type=Path, required=True, help="folder, such as results/full")
+    sub.add_argument("--out", **OUT)
+
     sub = add(track)
     sub.add_argument("--records", type=Path, required=True, help="folder with record.json files")
     sub.add_argument("--uri", default="sqlite:///results/mlflow/mlflow.db", help="MLflow server")
@@ -74,6 +78,13 @@ def report(records: list[Path], tables: Path, figures: Path, out: Path) -> int:
 
     report.write(records, tables, figures, out)
     return written([out])
+
+
+def collect(records: Path, out: Path) -> int:
+    """Copy what a repository keeps of a folder of results: records, no samples, no weights."""
+    from harness.present.collect import collect
+
+    return written(collect(records, out))
 
 
 def track(

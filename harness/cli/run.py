@@ -1,4 +1,4 @@
-"""Commands that run cells: train, score, follow."""
+"""Commands that run cells: train, evaluate, trace, power."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What models cost: training steps a second, memory, sampling; on made-up data, nothing learnt.
+"""What models cost on made-up data: training steps a second, memory, time of sampling.
 
 Two sizes: a batch of series as FRED-MD's, in generation, and one of records as PhysioNet's, in
 reconstruction. Each model is measured in a process of its own, one after the other, with the

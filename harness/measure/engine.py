@@ -112,7 +112,7 @@ def speed(
     operations: float,
     traffic: float,
 ) -> Speed:
-    """Put a line together."""
+    """Return a line of the record."""
     return Speed(
         what=what,
         batch=batch,

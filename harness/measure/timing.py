@@ -1,4 +1,4 @@
-"""What the studies of cost share: made-up data, a model set up on them, a step, its time."""
+"""What the studies of cost share: made-up data, a model for them, a training step, its time."""
 
 import multiprocessing
 import time
@@ -91,7 +91,7 @@ def training_step(
 
 
 def alone(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-    """Call a function in a process of its own: CUDA, and peak memory, want fresh ones."""
+    """Call a function in a new process, so that its peak memory is its own and CUDA is fresh."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context) as pool:
         return pool.submit(function, *args, **kwargs).result()

@@ -47,7 +47,7 @@ def find(folders: Sequence[Path]) -> dict[Path, Record]:
 
 
 def identity(record: Record) -> tuple[Any, ...]:
-    """Return what tells a cell from all others; records are sorted by it."""
+    """Return what identifies a cell; records are sorted by it."""
     return tuple(getattr(record, key) for key in IDENTITY)
 
 

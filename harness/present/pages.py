@@ -1,22 +1,24 @@
 """Tables in Markdown pages: what stands between ``<!-- name:begin -->`` and ``<!-- name:end -->``.
 
-README.md has a compact table of results; the page of results has the paper's tables whole, table 2
-as an overview, with links to the files of the rest.
+README.md has a compact table of one budget; the page of results has the paper's table 1 whole, an
+overview of table 2, and links to the files of all tables.
 """
 
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 
+from harness.catalogue import budgets
 from harness.errors import UserError
 from harness.present import frame, run_times
 from harness.present.comparison import comparisons, place
 from harness.present.tables import columns, documents, lengths
 from harness.present.tables.prediction import details
-from harness.present.tables.scores import by_dataset, ran, which
+from harness.present.tables.scores import by_dataset, older, ran, which
 from harness.present.tables.table import Document, Table, markdown, markdown_blocks
 from harness.present.text import paragraphs
 from harness.records import write_text
@@ -79,6 +81,8 @@ def update_sections(path: Path, sections: Mapping[str, str]) -> None:
 def compact_section(frame: pd.DataFrame, page: str) -> str:
     """Return the robust scores of generation: lines are rows, columns are data sets.
 
+    Only one budget is shown: that with the most rows of models; of several, that of most training.
+
     Parameters
     ----------
     frame : DataFrame
@@ -87,7 +91,12 @@ def compact_section(frame: pd.DataFrame, page: str) -> str:
         Where the whole tables are.
     """
     compared = [c.without_variants for c in comparisons(frame)]
-    compared = by_dataset([c for c in ran(compared) if TABLE_OF[c.head["task"]] == "table1"])
+    compared = [c for c in ran(compared) if TABLE_OF[c.head["task"]] == "table1"]
+    models = Counter[str]()  # by budget, most training first
+    for c in compared:
+        models[c.head["budget"]] += int((~c.rows["control"] & (c.rows["run"] > 0)).sum())
+    ((budget, _),) = models.most_common(1)
+    compared = by_dataset([c for c in compared if c.head["budget"] == budget])
     parts = []
     for c in compared:
         scores = [
@@ -98,7 +107,6 @@ def compact_section(frame: pd.DataFrame, page: str) -> str:
         part = pd.DataFrame(
             {
                 "model": columns.labels(c.rows),
-                "budget": c.head["budget"],
                 "control": c.rows["control"],
                 "order": [place(model, row) for model, row in c.rows.iterrows()],
                 "data set": c.head["title"] + which(c, compared),
@@ -107,11 +115,11 @@ def compact_section(frame: pd.DataFrame, page: str) -> str:
         )
         parts.append(part[c.rows["run"] > 0])
     lines = pd.concat(parts)
-    by_row = lines.sort_values("order", kind="stable").drop_duplicates(["model", "budget"])
-    cells = lines.pivot(index=["model", "budget"], columns="data set", values="scores")
-    cells = cells.loc[list(by_row[["model", "budget"]].itertuples(index=False, name=None))]
-    cells = cells[list(lines["data set"].unique())].fillna("–").reset_index()
-    (legend,) = paragraphs("legends.j2", "compact", page=page)
+    by_row = lines.sort_values("order", kind="stable").drop_duplicates("model")
+    cells = lines.pivot(index="model", columns="data set", values="scores")
+    cells = cells.loc[by_row["model"], lines["data set"].unique()].fillna("–").reset_index()
+    about = {"page": page, "budget": budget, "meaning": budgets().get(budget)}
+    (legend,) = paragraphs("legends.j2", "compact", **about, older=older(compared))
     table = Table("Results", cells, by_row["control"].set_axis(cells.index))
     return f"{markdown(table)}\n\n{legend}"
 

@@ -2,7 +2,7 @@
 
 Times are compared on one machine only (a device and a number of threads), and for each series,
 since batches may differ. A measurement that did not finish bounds its time from below, so that a
-ratio of times is a range. All models are compared with the one that the paper claims is faster.
+ratio of times is a range. Every model is compared with the one that the paper says is faster.
 """
 
 import math

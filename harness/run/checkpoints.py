@@ -1,7 +1,7 @@
 """Checkpoints: all that a training needs to go on as if it had never stopped.
 
-A checkpoint is written whole or not at all and carries a key; one with another key, made with other
-code, settings or data, is not used.
+A checkpoint is written whole or not at all. Its key is a digest of code, settings and data; a
+checkpoint with another key is not used.
 """
 
 import shutil

@@ -50,7 +50,7 @@ class Evaluated:
 
 @dataclass(frozen=True)
 class _Scored:
-    """Scores and arrays of a cell, and when its samples were there, by the monotonic clock."""
+    """Scores and arrays of a cell; `sampled` is the monotonic time when its samples were drawn."""
 
     scores: list[Score]
     summary: dict[str, np.ndarray]

@@ -1,4 +1,4 @@
-r"""Controls that predict: untrained rows of the tables of reconstruction, inter- and extrapolation.
+r"""Controls that predict: rows of reconstruction, interpolation and extrapolation without training.
 
 Each learns a few numbers a channel from all that was observed of the training records, then says
 from what a test record shows what its values are at every grid point, channel by channel.

@@ -1,4 +1,4 @@
-"""Memory: how its lack shows, how much was used, and how much a process may take."""
+"""Memory: errors that mean too little of it, how much was used, a limit for a process."""
 
 import ctypes
 import re
@@ -55,7 +55,7 @@ def highest_memory(device: torch.device) -> int:
 
 
 def forget_peak(device: torch.device) -> None:
-    """Let the count of the highest memory use begin anew, where the system can."""
+    """Reset the count of the highest memory use, where the system allows it."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     elif (reset := Path("/proc/self/clear_refs")).exists():
@@ -66,7 +66,7 @@ def limit_memory() -> int | None:
     """Let allocations fail beyond what is free on the machine, and return that many bytes.
 
     Otherwise the operating system would end this process, or another one. None where the system
-    does not tell (it is no Linux).
+    does not say (it is not Linux).
     """
     free, own = (_bytes(file, key) for file, key in
                  (("/proc/meminfo", "MemAvailable"), ("/proc/self/status", "VmSize")))  # fmt: skip

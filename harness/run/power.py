@@ -1,4 +1,4 @@
-"""Measure the power of the two-sample tests on a data set, as scores use them."""
+"""Measure the power of the two-sample tests on a data set, with the settings of the scores."""
 
 import torch
 
@@ -12,7 +12,7 @@ LEVEL = 0.05
 
 
 def measure_power(setup: ScoringSetup) -> Power:
-    """Split all real series at random, hand in known faults, and count how often they are found.
+    """Count in how many random splits of the real series the tests find each known fault.
 
     Raises
     ------

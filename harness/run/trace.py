@@ -1,7 +1,7 @@
 """A trace: the scores of a cell at given steps of its training, past the step where it stops.
 
-The same training as the cell's, from its beginning, with the same random streams: what the cell
-scores is a point on the trace. It answers what stopping earlier or later would have given."""
+The cell's training is repeated from the beginning with the same random streams, so the cell's own
+scores are one point of the trace. It shows what stopping earlier or later would have given."""
 
 import shutil
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The stopping loss: a model's final objective on the validation series, always the same noise.
+"""The validation loss: a model's final objective on the validation series, with fixed noise.
 
 Series are put into at most 16 fixed groups; a group's loss is a mean over draws. Two states of a
 model are compared group by group: with a dozen validation series the mean alone moves by chance."""
@@ -20,7 +20,7 @@ Losses = Float64[np.ndarray, "groups"]
 
 
 class Validator:
-    """Computes the stopping loss of a model on one data set.
+    """Computes the validation loss of a model on one data set.
 
     Parameters
     ----------

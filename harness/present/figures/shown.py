@@ -1,4 +1,4 @@
-"""Whose series a figure shows: a model's first seed that has arrays, and the data beside it."""
+"""Which series a figure shows: those of a model's first seed with arrays, and the real ones."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -5,6 +5,7 @@ many models cross, markers differ as well. The same results give the same bytes.
 """
 
 import json
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,7 +101,7 @@ def panels(
         Of `Figure.subplots`.
     """
     columns = min(n, PER_LINE)
-    rows = -(-n // columns)
+    rows = math.ceil(n / columns)
     figure = Figure(figsize=(width * columns + extra[0], height * rows + extra[1]))
     axes = figure.subplots(rows, columns, squeeze=False, **options)
     for ax in axes.flat[n:]:

@@ -12,7 +12,7 @@ from harness.present.text import number
 
 
 def labels(rows: pd.DataFrame) -> list[str]:
-    """Return what readers call the rows; ᵘ marks a union grid."""
+    """Return the labels of the rows; ᵘ marks a union grid."""
     marks = rows["union_grid"].map({True: "ᵘ", False: ""})
     return [catalogue.label(model) + mark for model, mark in marks.items()]
 

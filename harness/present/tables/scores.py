@@ -34,7 +34,7 @@ def with_any(c: Comparison, scores: Sequence[str]) -> Comparison:
 
 
 def title(c: Comparison, compared: Sequence[Comparison]) -> str:
-    """Return the title of a table, with what tells it from others of its task and data set."""
+    """Return the title of a table, unique among those of its task and data set."""
     head = c.head
     channels = "1 channel" if head["channels"] == 1 else f"{head['channels']} channels"
     if head["task"] == "generation":

@@ -1,0 +1,51 @@
+"""What a repository keeps of a folder of results: enough for every table, figure and verdict.
+
+Samples, weights and prepared data are not kept. config/README.md lists the files.
+"""
+
+import shutil
+from pathlib import Path
+
+from datasets.files import replacing
+from harness.errors import UserError
+from harness.present.files import HISTORY, RECORD, SUMMARY
+from harness.present.paired import ERRORS
+from harness.traces import TRACE
+
+OF_A_CELL = (RECORD, HISTORY, SUMMARY, ERRORS, TRACE)
+OF_STUDIES = ("power/*.json", "runtime/*/*.json")
+
+
+def collect(records: Path, out: Path) -> list[Path]:
+    """Copy what is kept of a folder of results to a folder of the same name; return the copies.
+
+    A cell without a record is not finished and left out.
+
+    Parameters
+    ----------
+    records : Path
+        Folder of results, such as ``results/full``.
+    out : Path
+        Folder that holds or gets the copy, such as ``results/reference``.
+
+    Raises
+    ------
+    UserError
+        If there is nothing to keep.
+    """
+    found = sorted(path for path in records.rglob("*") if _is_kept(path))
+    if not found:
+        raise UserError(
+            f"{records}: expected {RECORD}, {' or '.join(OF_STUDIES)} below, found none"
+        )
+    copies = [out / path.relative_to(records.parent) for path in found]
+    for path, copy in zip(found, copies, strict=True):
+        with replacing(copy) as part:
+            shutil.copyfile(path, part)
+    return copies
+
+
+def _is_kept(path: Path) -> bool:
+    if path.name in OF_A_CELL:
+        return (path.parent / RECORD).exists()
+    return any(path.match(pattern) for pattern in OF_STUDIES)
