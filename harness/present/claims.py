@@ -1,6 +1,6 @@
 """The paper's claims, from ``claims.yaml``, and what our records say of each.
 
-Rules are fixed in that file before the long runs. docs/decisions.md says what a verdict means.
+The rules were written down before the long runs. docs/decisions.md says what a verdict means.
 """
 
 import functools
@@ -62,10 +62,9 @@ class Ahead(Claim):
 
 
 class Faster(Claim):
-    """That each of some rows takes many times as long as a model."""
+    """That each of some rows takes many times as long as the model that was said to be faster."""
 
     rule: Literal["faster"]
-    model: str
     rows: list[str]
     measurements: list[Kind]
 
@@ -94,13 +93,13 @@ class _File(Strict):
     claims: list[AnyClaim]
 
     @model_validator(mode="after")
-    def _unique(self) -> "_File":
+    def _consistent(self) -> "_File":
         ids = [claim.id for claim in self.claims]
         if twice := {name for name in ids if ids.count(name) > 1}:
             raise ValueError(f"expected each id once, found more of {', '.join(twice)}")
         for claim in self.claims:
-            rows = [] if isinstance(claim, NoScore) else claim.rows
-            for name in [*rows, *([claim.model] if isinstance(claim, Ahead | Faster) else [])]:
+            own = [claim.model] if isinstance(claim, Ahead) else []
+            for name in [*own, *getattr(claim, "rows", [])]:
                 catalogue.check_name("models", name, f"{claim.id}: ")
         return self
 
@@ -291,11 +290,11 @@ def _faster(claim: Faster, study: Study, kind: Kind) -> Finding:
     known = {name: ratio for name, ratio in ratios.items() if ratio}
     unknown = [name for name in ratios if name not in known]
     texts = [f"{catalogue.label(name)} {ratio}" for name, ratio in known.items()]
-    because = f"times as long as {catalogue.label(claim.model)}'s: {', '.join(texts)}"
+    because = f"times as long as {catalogue.label(study.ours)}'s: {', '.join(texts)}"
     remarks = (f"no time of {', '.join(map(catalogue.label, unknown))}",) if unknown else ()
     if any(ratio.high < said.factor for ratio in known.values()):
         verdict = NOT_REPRODUCED
-    elif claim.model not in study.models or not set(unknown) <= set(study.models):
+    elif study.ours not in study.models or not set(unknown) <= set(study.models):
         verdict = NOT_RUN
     elif known and not unknown and all(r.low >= said.factor for r in known.values()):
         verdict = REPRODUCED
