@@ -123,6 +123,30 @@ def skill(
     return Interval(float(values[0]), float(low), float(high))
 
 
+def mean_difference(
+    a: Float[np.ndarray, "N"],
+    b: Float[np.ndarray, "N"],
+    group: Int[np.ndarray, "N"],
+    seed: int = 0,
+) -> Interval:
+    """Return the paired difference of two rows' means over records, and its interval.
+
+    Parameters
+    ----------
+    a, b : (N,)
+        A number of each record, such as its negative ELBO, of two rows; lower is better.
+    group : (N,)
+        Records of one group, such as a station, are drawn again together.
+    seed : int
+        Of the resampling.
+    """
+    _, index = np.unique(group, return_inverse=True)
+    size, first, second = (np.bincount(index, weights=values) for values in (np.ones(len(a)), a, b))
+    weights = _weights(np.random.default_rng(seed), len(size))
+    n = weights @ size
+    return _interval(weights @ first / n, weights @ second / n)
+
+
 def _weights(rng: np.random.Generator, n: int) -> Float[np.ndarray, "R n"]:
     """How often each of n is drawn: once in the first row, at random in the others."""
     drawn = rng.multinomial(n, np.full(n, 1 / n), size=N_BOOT)

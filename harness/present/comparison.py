@@ -6,7 +6,7 @@ scores. A row of it is a model or a control with all its seeds.
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -24,13 +24,15 @@ from metrics.paired import Interval
 
 HIDDEN_SHARE = r"mse_micro(?:_hidden_(\d+))?"  # scores of interpolation by their share, in percent
 NOISE_FLOOR = "noise_floor"  # the control whose scores are those of real series
-ESTIMATE = {"value": float, "seed_spread": float, "evaluator_spread": float, "n": "Int64",
-            "finite": int, "scored": int}  # fmt: skip
+ESTIMATE = {"value": float, "largest": float, "seed_spread": float, "evaluator_spread": float,
+            "n": "Int64", "finite": int, "scored": int}  # fmt: skip
 NOT_RUN = {"control": False, "variant_of": None, "union_grid": False, "run": 0, "done": 0,
            "endings": "", "not_done": ""}  # fmt: skip
 TIDY = ["budget", "task", "dataset", "model", "control", "score", "published", "certainty", "value",
         "seed_spread", "evaluator_spread", "n", "seeds", "seeds_run", "not_done", "better_controls",
         "within_noise_floor"]  # fmt: skip
+SPARSE = ["largest_p", "skill", "skill_low", "skill_high", "skill_reference", "union_grid"]
+P = "p_"  # how the names of p values begin
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,8 +86,14 @@ class Comparison:
 
     @cached_property
     def quantities(self) -> dict[str, Quantity]:
-        """What the table measures, by name."""
-        return quantities(self.head["task"])
+        """What the table measures, by name; where some records lack it, by an earlier score."""
+        cells = self.lines["score"].value_counts()
+
+        def known(q: Quantity) -> Quantity:
+            lacking = bool(q.earlier) and cells.get(q.earlier, 0) > cells.get(q.robust, 0)
+            return replace(q, robust=q.earlier) if lacking else q
+
+        return {name: known(q) for name, q in quantities(self.head["task"]).items()}
 
     @cached_property
     def agreed(self) -> dict[str, Any]:
@@ -115,6 +123,7 @@ class Comparison:
 
         ================ ======================================================================
         value            mean over seeds; missing if none is finite
+        largest          of the seeds
         seed_spread      standard deviation over seeds, of at least two
         evaluator_spread standard deviation within a seed (over evaluator fits or resamples of
                          the test records), root mean square over seeds
@@ -128,6 +137,7 @@ class Comparison:
         return pd.DataFrame(
             {
                 "value": grouped["value"].agg(_mean),
+                "largest": grouped["value"].max(),
                 "seed_spread": grouped["value"].agg(_deviation),
                 "evaluator_spread": np.sqrt(grouped["squares"].agg(_mean)),
                 "n": grouped["n"].first(),
@@ -175,6 +185,15 @@ class Comparison:
         """Whether cells are done without errors of single series."""
         done = self.cells[self.cells["status"].eq("done")]
         return not all(map(paired.has_errors, done["folder"]))
+
+    @cached_property
+    def groups(self) -> int | None:
+        """How many groups the test records form that are drawn again together, where it is known.
+
+        None as well where every record is a group of its own.
+        """
+        done = self.cells.loc[self.cells["status"].eq("done"), "folder"]
+        return next((n for n in map(paired.groups, done) if n), None)
 
     @cached_property
     def reference(self) -> str | None:
@@ -288,11 +307,12 @@ def place(model: str, row: pd.Series) -> tuple[Any, ...]:
 def tidy(compared: Sequence[Comparison]) -> pd.DataFrame:
     """Return one line for each score of each row: numbers, published ones, endings and marks.
 
-    A row that failed keeps the lines of its table, with its endings and without values.
+    A row that failed keeps the lines of its table, with its endings and without values. A p has no
+    mean over seeds: the largest one stands in `largest_p`, and `value` is empty.
     """
     lines = pd.concat([_tidy(comparison) for comparison in compared], ignore_index=True)
-    union = lines.pop("union_grid")
-    return lines.assign(union_grid=union.where(union)) if union.any() else lines
+    lines["union_grid"] = lines["union_grid"].where(lines["union_grid"])
+    return lines.drop(columns=[name for name in SPARSE if lines[name].isna().all()])
 
 
 def _tidy(c: Comparison) -> pd.DataFrame:
@@ -321,7 +341,14 @@ def _tidy(c: Comparison) -> pd.DataFrame:
             part["published"] = [number and number.value for number in numbers]
             part["certainty"] = [number and number.certainty for number in numbers]
             keep |= numbers.notna()
+        if score.startswith(P):
+            part[["value", "seed_spread"]] = np.nan
+            part["largest_p"] = found["largest"]
         if quantity := robust.get(score):
+            skills = c.skill(quantity)
+            part["skill_reference"] = [c.reference if m in skills else None for m in part.index]
+            for column, end in {"skill": 0, "skill_low": 1, "skill_high": 2}.items():
+                part[column] = pd.Series({m: i[end] for m, i in skills.items()}, dtype=float)
             part["better_controls"] = c.better_controls(quantity).map(" ".join)
             if c.noise_floor(quantity):
                 part["within_noise_floor"] = c.within_noise_floor(quantity)
@@ -329,7 +356,7 @@ def _tidy(c: Comparison) -> pd.DataFrame:
     lines = pd.concat(parts).loc[c.rows.index].reset_index()
     shared = ["n_test", "length", "channels", *MUST_AGREE[TABLE_OF[c.head["task"]]]]
     lines = lines.assign(**{key: c.head[key] for key in ("budget", "task", "dataset", *shared)})
-    return lines[[*TIDY, *shared, "union_grid"]]
+    return lines.reindex(columns=[*TIDY, *shared, *SPARSE])
 
 
 def _row(model: str, own: pd.DataFrame) -> dict[str, Any]:

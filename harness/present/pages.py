@@ -1,7 +1,8 @@
 """Tables in Markdown pages: what stands between ``<!-- name:begin -->`` and ``<!-- name:end -->``.
 
-README.md has a compact table of one budget; the page of results has the paper's table 1 whole, an
-overview of table 2, and links to the files of all tables.
+README.md has a compact table of one budget and how the paper's claims stand; the page of results
+has the claims and the paper's table 1 whole, an overview of table 2, and links to the files of all
+tables.
 """
 
 import os
@@ -16,7 +17,7 @@ from harness.catalogue import budgets
 from harness.errors import UserError
 from harness.present import frame, run_times
 from harness.present.comparison import comparisons, place
-from harness.present.tables import columns, documents, lengths
+from harness.present.tables import claims, columns, documents, lengths
 from harness.present.tables.prediction import details
 from harness.present.tables.scores import by_dataset, older, ran, which
 from harness.present.tables.table import Document, Table, markdown, markdown_blocks
@@ -31,8 +32,8 @@ Link = Callable[[Document], str]
 def update(records_dir: Path, readme: Path, results_page: Path) -> None:
     """Write the records' results into README.md (section ``results``) and the page of results.
 
-    The page's sections are ``table1``, ``table2`` and ``figure3``. What there is no record of is
-    left alone. The files of the tables lie in ``tables/`` beside the records.
+    The page's sections are ``claims``, ``table1``, ``table2`` and ``figure3``. What there
+    is no record of is left alone. The files of the tables lie in ``tables/`` beside the records.
 
     Raises
     ------
@@ -40,7 +41,8 @@ def update(records_dir: Path, readme: Path, results_page: Path) -> None:
         If there is no record, two are of the same cell, or a page lacks a pair of markers.
     """
     found = frame.read([records_dir])
-    timed = lengths.documents(run_times.find([records_dir]))
+    runs = run_times.find([records_dir])
+    timed, studies = lengths.documents(runs), run_times.studies(runs)
 
     def link(document: Document) -> str:
         tables = os.path.relpath(records_dir / "tables", results_page.parent)
@@ -52,12 +54,14 @@ def update(records_dir: Path, readme: Path, results_page: Path) -> None:
         for section, kind in SHOWN.items()
         if any(d.kind == kind for d in everything)
     }
+    sections["claims"] = tables_section([claims.document(found, studies)], everything, link)
     if timed:
-        sections["figure3"] = claims_section(timed, link)
+        sections["figure3"] = run_times_section(timed, link)
     update_sections(results_page, sections)
     if "table1" in sections:
         page = os.path.relpath(results_page, readme.parent)
-        update_sections(readme, {"results": compact_section(found, page)})
+        results = [compact_section(found, page), claims.summary(found, studies, page)]
+        update_sections(readme, {"results": "\n\n".join(results)})
 
 
 def update_sections(path: Path, sections: Mapping[str, str]) -> None:
@@ -137,7 +141,7 @@ def tables_section(shown: Sequence[Document], everything: Sequence[Document], li
     return "\n\n".join([*blocks, f"<details>\n{summary}\n\n{notes}\n\n</details>"])
 
 
-def claims_section(timed: Sequence[Document], link: Link) -> str:
+def run_times_section(timed: Sequence[Document], link: Link) -> str:
     """Return what the paper claims of run times and what was found, as Markdown."""
     blocks = []
     for document in timed:

@@ -13,10 +13,11 @@ import pandas as pd
 
 from datasets.files import load_arrays
 from harness.errors import UserError
-from metrics.paired import Interval, SeriesErrors, differences, skill
+from metrics.paired import Interval, SeriesErrors, differences, mean_difference, skill
 
 ERRORS = "errors.npz"
 SUMS = {"mse": "squared", "crps": "crps"}  # of a record, by the quantity that they are of
+BOUND = "neg_elbo"  # of a record; only models with a bound have it
 
 
 def better(cells: pd.DataFrame, first: str, second: str, task: str, quantity: str) -> bool | None:
@@ -30,14 +31,7 @@ def better(cells: pd.DataFrame, first: str, second: str, task: str, quantity: st
         Models or controls.
     task, quantity : str
     """
-    found = []
-    for own, other in pairs(cells, first, second):
-        if task == "generation":
-            interval = _differences(own, other).get(quantity)
-            found.append(None if interval is None else interval.first_is_better)
-        else:
-            interval = _skill(own, other, quantity)
-            found.append(None if interval is None else interval.low > 0)
+    found = [_better(own, other, task, quantity) for own, other in pairs(cells, first, second)]
     return None if not found or None in found else all(found)
 
 
@@ -72,6 +66,25 @@ def has_errors(folder: Path) -> bool:
     return bool(_errors(folder))
 
 
+def _better(first: Path, second: Path, task: str, quantity: str) -> bool | None:
+    """Whether one cell is better than another one; None where errors are missing."""
+    if task == "generation":
+        interval = _differences(first, second).get(quantity)
+    elif quantity == BOUND:
+        interval = _bound_difference(first, second)
+    else:
+        found = _skill(first, second, quantity)
+        return None if found is None else found.low > 0
+    return None if interval is None else interval.first_is_better
+
+
+def groups(folder: Path) -> int | None:
+    """Return how many groups a cell's records form; None where each is one, or without errors."""
+    group = _errors(folder).get("group", np.zeros(0))
+    n = len(np.unique(group))
+    return n if n < len(group) else None
+
+
 @functools.cache
 def _errors(folder: Path) -> dict[str, np.ndarray]:
     path = folder / ERRORS
@@ -97,15 +110,30 @@ def _skill(first: Path, second: Path, quantity: str) -> Interval | None:
     """Return the skill of one cell against another one, whose errors are not all 0."""
     if quantity not in SUMS or not (has_errors(first) and has_errors(second)):
         return None
-    own, other = _errors(first), _errors(second)
-    in_order = [np.argsort(arrays["record"], kind="stable") for arrays in (own, other)]
-    records = [a["record"][order] for a, order in zip((own, other), in_order, strict=True)]
-    if not np.array_equal(records[0], records[1]):
+    own, other = _same_records(first, second)
+    name = SUMS[quantity]
+    if not other[name].sum() > 0:
+        return Interval(-np.inf, -np.inf, -np.inf)  # nothing is better than no error
+    return skill(own[name], other[name], own["group"])
+
+
+@functools.cache
+def _bound_difference(first: Path, second: Path) -> Interval | None:
+    """Return the difference of two cells' mean negative ELBOs; None where one has none."""
+    if not all(BOUND in _errors(folder) for folder in (first, second)):
+        return None
+    own, other = _same_records(first, second)
+    return mean_difference(own[BOUND], other[BOUND], own["group"])
+
+
+def _same_records(first: Path, second: Path) -> list[dict[str, np.ndarray]]:
+    """Return the errors of two cells with their records in one order."""
+    found = []
+    for arrays in (_errors(first), _errors(second)):
+        order = np.argsort(arrays["record"], kind="stable")
+        found.append({name: values[order] for name, values in arrays.items()})
+    if not np.array_equal(found[0]["record"], found[1]["record"]):
         raise UserError(
             f"{first / ERRORS}: expected the records of {second / ERRORS}, found other ones"
         )
-    name = SUMS[quantity]
-    reference = other[name][in_order[1]]
-    if not reference.sum() > 0:
-        return Interval(-np.inf, -np.inf, -np.inf)  # nothing is better than no error
-    return skill(own[name][in_order[0]], reference, own["group"][in_order[0]])
+    return found

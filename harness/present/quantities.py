@@ -34,6 +34,8 @@ class Quantity:
         Factor by which tables and figures multiply it.
     ceiling : float, optional
         Up to where more is better, and all above counts as equal to it; without it, less is better.
+    earlier : str
+        The robust score of records that have no such score, since they are of an earlier version.
     optional : bool
         Whether only some models have it, so that its absence is not worth a line.
     """
@@ -45,6 +47,7 @@ class Quantity:
     title: str = ""
     scale: float = 1.0
     ceiling: float | None = None
+    earlier: str = ""
     optional: bool = False
 
     @property
@@ -72,8 +75,9 @@ QUANTITIES = {
         Quantity("prediction", "prediction_literal", "prediction_robust", "unit²"),
     ),
     "table2": (
-        Quantity("mse", "mse_draw_ls4", "mse_micro", "unit²", "MSE", scale=1e3),
-        Quantity("crps", "crps_literal", "crps_micro", "unit", "CRPS"),
+        # of time series: without descriptors, which the earlier scores include
+        Quantity("mse", "mse_draw_ls4", "mse_robust", "unit²", "MSE", 1e3, earlier="mse_micro"),
+        Quantity("crps", "crps_literal", "crps_robust", "unit", "CRPS", earlier="crps_micro"),
         Quantity("neg_elbo", "neg_elbo", "neg_elbo", "nats", "negative ELBO", optional=True),
     ),
 }  # fmt: skip

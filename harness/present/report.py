@@ -13,12 +13,13 @@ from harness.powers import find_powers
 from harness.present import frame, run_times, tables
 from harness.present.comparison import comparisons
 from harness.present.figures.style import CAPTIONS
-from harness.present.tables import lengths
+from harness.present.tables import claims, lengths
 from harness.present.tables.prediction import details
 from harness.present.text import duration, environment
 from harness.records import write_text
 
 MAIN = {  # sections and their documents
+    "Claims": ["claims"],
     "Table 1": ["table1", "decisions"],
     "Table 2": ["overview", "table2"],
 }
@@ -47,7 +48,8 @@ def write(records_dirs: Sequence[Path], tables_dir: Path, figures_dir: Path, out
     found = frame.read(records_dirs)
     cells = pd.concat([c.cells for c in comparisons(found)])
     documents = tables.documents(found, find_powers(records_dirs))
-    documents += lengths.documents(run_times.find(records_dirs))
+    runs = run_times.find(records_dirs)
+    documents += [*lengths.documents(runs), claims.document(found, run_times.studies(runs))]
     main = {
         name: [d for d in documents if d.kind in kinds]
         for name, kinds in MAIN.items()

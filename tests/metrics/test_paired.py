@@ -7,7 +7,7 @@ import pytest
 
 from metrics.classification import classify
 from metrics.marginal import bin_counts, marginal_robust
-from metrics.paired import CHANCE, SeriesErrors, differences, skill
+from metrics.paired import CHANCE, SeriesErrors, differences, mean_difference, skill
 from metrics.prediction import predict
 
 
@@ -106,3 +106,32 @@ def test_groups_widen_the_interval() -> None:
     own = np.repeat(rng.uniform(0.2, 1.0, 10), 30)
     alone, together = (skill(own, reference, g) for g in (np.arange(300), group))
     assert together.high - together.low > 3 * (alone.high - alone.low)
+
+
+def called_better(groups: int, records: int = 1) -> float:
+    """How often one of two equal rows is called better: in 300 draws of their records."""
+    rng = np.random.default_rng(groups)
+    group = np.repeat(np.arange(groups), records)
+
+    def drawn() -> np.ndarray:
+        return rng.normal(size=groups)[group] + rng.normal(size=len(group))
+
+    found = [mean_difference(drawn(), drawn(), group, seed) for seed in range(300)]
+    return float(np.mean([each.first_is_better or each.second_is_better for each in found]))
+
+
+@pytest.mark.parametrize(("groups", "records"), [(100, 1), (100, 5)])
+def test_the_test_has_its_size(groups: int, records: int) -> None:
+    assert 0.01 <= called_better(groups, records) <= 0.1  # 0.05 and four standard deviations
+
+
+def test_few_groups_are_not_enough() -> None:
+    assert called_better(3, 10) > 0.15  # what tables and docs/decisions.md warn of
+
+
+def test_the_difference_of_means_is_over_records() -> None:
+    group = np.array([0, 0, 0, 1])
+    found = mean_difference(np.array([1.0, 2.0, 3.0, 10.0]), np.zeros(4), group)
+    assert found == (4.0, 2.0, 10.0)  # of group 0 alone, and of group 1 alone
+    same = mean_difference(group + 1.0, group + 1.0, group)
+    assert same == (0.0, 0.0, 0.0) and not (same.first_is_better or same.second_is_better)

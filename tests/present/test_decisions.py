@@ -167,7 +167,13 @@ def test_decisions_stand_behind_table_1_and_are_no_own_scores() -> None:
 def test_the_frame_has_all_digits() -> None:
     rows = [outputs.tested(seed=s, p=p) for s, p in enumerate([0.123456789, 0.3])]
     lines = document(rows).frame.set_index("score")
-    assert lines.loc["p_all", "value"] == np.mean([0.123456789, 0.3])
+    assert lines.loc["p_all", "largest_p"] == 0.3
+    assert np.isnan(lines.loc["p_all", ["value", "seed_spread"]].astype(float)).all()
+    assert lines.loc["effect_energy", "value"] == 3.5 and np.isnan(
+        lines["largest_p"]["effect_energy"]
+    )
+    (one,) = document(rows[:1]).frame.set_index("score").loc[["p_all"], "largest_p"]
+    assert one == 0.123456789
     assert len(lines) == lines.index.nunique() == 1 + 3 * 5 + 1 + 3
     assert set(lines["model"]) == {"ls4"}
 

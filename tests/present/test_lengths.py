@@ -10,7 +10,7 @@ from harness.errors import UserError
 from harness.measurements import find_run_times
 from harness.present import figures, report, run_times, tables
 from harness.present.figures.lengths import growth
-from harness.present.pages import claims_section
+from harness.present.pages import run_times_section
 from harness.present.run_times import PowerLaw, Range, Study
 from harness.present.tables import lengths
 from harness.present.tables.table import latex
@@ -138,7 +138,7 @@ def test_files_and_what_includes_them(tmp_path: Path) -> None:
     late = lines.query("status == 'timeout'")
     assert late["seconds_at_least"].tolist() == [600] and late["ratio_high"].tolist() == [math.inf]
     documents = lengths.documents(found)
-    assert "≥ 469: confirmed" in claims_section(documents, lambda document: document.stem)
+    assert "≥ 469: confirmed" in run_times_section(documents, lambda document: document.stem)
     drawn = figures.write_lengths([tmp_path], tmp_path / "figures")
     again = figures.write_lengths([tmp_path], tmp_path / "again")
     stem = "figure3_cpu_synthetic_2_threads"

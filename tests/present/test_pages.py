@@ -12,7 +12,7 @@ from harness.records import Record, write
 from tests.present import outputs
 from tests.present.lengths import synthetic_run_times
 
-SECTIONS = ("table1", "table2", "figure3")
+SECTIONS = ("claims", "table1", "table2", "figure3")
 
 
 def written(folder: Path, cells: Sequence[Record]) -> tuple[Path, Path, Path]:
@@ -47,7 +47,7 @@ def test_both_pages_are_rewritten_between_their_markers(tmp_path: Path) -> None:
     once = readme.read_text(), page.read_text()
     assert once[0].startswith("# Top\n<!-- results:begin -->\n")
     assert once[0].endswith("\n<!-- results:end -->\nbelow\n")
-    assert once[1].count("between\n") == 2 and once[1].endswith("end\n")
+    assert once[1].count("between\n") == 3 and once[1].endswith("end\n")
     assert "to replace" not in "".join(once)
     pages.update(*paths)
     assert (readme.read_text(), page.read_text()) == once
@@ -64,6 +64,7 @@ def test_the_page_shows_table_1_whole_and_an_overview_of_table_2(tmp_path: Path)
     legend = {d.kind: d.legend for d in documents(outputs.frame_of(outputs.solar()))}["table1"]
     assert all(f"* {line}" in found["table1"] for line in legend)
     assert "≥ 469: confirmed" in found["figure3"]
+    assert "#### Verdicts, budget cpu" in found["claims"]
     assert "(../results/tables/runtime_cpu_synthetic_2_threads.md)" in found["figure3"]
 
 
@@ -96,6 +97,7 @@ def test_readme_shows_the_budget_with_the_most_models(tmp_path: Path) -> None:
     assert {"*noise floor*", "*Gaussian*"} < set(names) and len(set(names)) == len(names)
     text = paths[1].read_text()
     assert "Budget cpu: minutes" in text and "† a control" in text and "(docs/results.md)" in text
+    assert "* budget paper: 23 not run\n" in text
 
 
 def test_of_two_budgets_with_as_many_models_readme_shows_that_of_most_training(

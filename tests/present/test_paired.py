@@ -1,5 +1,6 @@
 """What is called better, and skill: from errors of single series beside synthetic records."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from harness.present import frame, tables
 from harness.present.comparison import Comparison, comparisons
 from harness.present.paired import ERRORS
 from harness.records import Record
+from tests.metrics.test_paired import errors_of, series
 from tests.present import outputs
 from tests.present.test_tables import row_of
 
@@ -18,7 +20,7 @@ N = 20
 BASE = np.linspace(1.0, 2.0, N)
 
 
-def compare(folder: Path, cells: list[tuple[Record, np.ndarray | None]]) -> Comparison:
+def compare(folder: Path, cells: Sequence[tuple[Record, np.ndarray | None]]) -> Comparison:
     """Compare records that lie in a folder with errors of their series, where they have some."""
     outputs.write_cells(folder, [record for record, _ in cells])
     for cell, errors in cells:
@@ -147,3 +149,91 @@ def test_rows_of_other_records_are_refused(tmp_path: Path) -> None:
     save_arrays(path, arrays)
     with pytest.raises(UserError, match="expected the records of"):
         c.skill(c.quantities["mse"])
+
+
+def of_series(folder: Path, model: str, generated: np.ndarray) -> Record:
+    """Write a cell with the errors that the scores of generation leave."""
+    cell = outputs.record(model=model, scores=outputs.scores(0.1, 0.6, 0.1))
+    errors = errors_of(REAL, generated)
+    outputs.write_cells(folder, [cell])
+    where = folder / cell.task / cell.dataset / cell.model / str(cell.seed)
+    save_arrays(where / ERRORS, errors._asdict())
+    return cell
+
+
+REAL = series(0, n=40)
+
+
+@pytest.mark.parametrize(
+    ("own", "better"), [(series(2, n=40, scale=3.0), ["gaussian"]), (series(3, n=40), [])]
+)
+def test_errors_of_the_scores_themselves(
+    tmp_path: Path, own: np.ndarray, better: list[str]
+) -> None:
+    """A generator of three times the scale is found to be worse, one of the same law is not."""
+    of_series(tmp_path, "ls4", own)
+    of_series(tmp_path, "gaussian", series(1, n=40))
+    (c,) = comparisons(frame.read([tmp_path]))
+    assert beaten_by(c, "marginal") == beaten_by(c, "classification") == better
+
+
+def grouped(folder: Path, errors: dict[str, np.ndarray], group: np.ndarray) -> Comparison:
+    """Compare cells by the errors of their records, which are drawn again by groups."""
+    cells = [outputs.predicted("interpolation", model=model) for model in errors]
+    outputs.write_cells(folder, cells)
+    for cell in cells:
+        arrays = {"record": np.arange(len(group)), "group": group, "count": np.full(len(group), 3)}
+        arrays |= {"squared": errors[cell.model], "crps": errors[cell.model]}
+        where = folder / cell.task / cell.dataset / cell.model / str(cell.seed)
+        save_arrays(where / ERRORS, arrays)
+    (found,) = comparisons(frame.read([folder]))
+    return found
+
+
+def test_records_of_a_group_are_one_piece_of_evidence(tmp_path: Path) -> None:
+    """One station of six is much worse, by which all its records are."""
+    station = np.repeat(np.arange(6), 10)
+    errors = {"ls4": np.where(station == 0, 2.0, 0.99), "gp": np.ones(60)}
+    alone = grouped(tmp_path / "alone", errors, np.arange(60))
+    together = grouped(tmp_path / "together", errors, station)
+    assert beaten_by(alone, "mse") == ["gp"] and beaten_by(together, "mse") == []
+    assert (alone.groups, together.groups) == (None, 6)
+    worse = grouped(tmp_path / "worse", errors | {"ls4": 1.1 + station / 10}, station)
+    assert beaten_by(worse, "mse") == ["gp"]
+    notes = {d.kind: d for d in tables.documents(frame.read([tmp_path / "together"]))}["table2"]
+    assert any("of 6 groups" in note and "462 different" in note for note in notes.tables[0].notes)
+    notes = {d.kind: d for d in tables.documents(frame.read([tmp_path / "alone"]))}["table2"]
+    assert not any("groups" in note for note in notes.tables[0].notes)
+
+
+def test_the_robust_column_is_of_what_is_compared(tmp_path: Path) -> None:
+    """Without descriptors, as the errors of single records are."""
+
+    def of_today(model: str, mse: float) -> Record:
+        made = outputs.predicted("interpolation", model=model, mse=mse)
+        more = {"mse_robust": 0.5 * mse, "crps_robust": 0.3, "mse_descriptors": 4 * mse}
+        score = made.scores[0]
+        scores = [score.model_copy(update={"name": n, "value": v}) for n, v in more.items()]
+        return made.model_copy(update={"scores": [*made.scores, *scores]})
+
+    today = [(of_today("ls4", 0.008), BASE), (of_today("gp", 0.004), 0.5 * BASE)]
+    c = compare(tmp_path / "today", today)
+    assert c.quantities["mse"].robust == "mse_robust"
+    document = {d.kind: d for d in tables.documents(frame.read([tmp_path / "today"]))}["table2"]
+    row = row_of(document.tables[0], "LS4")
+    assert row["MSE × 1e-3 ↓ micro, without descriptors"].startswith("4.00")
+    lines = document.frame.set_index(["model", "score"])
+    assert lines.loc[("ls4", "mse_robust"), "better_controls"] == "gp"
+    assert lines.loc[("ls4", "mse_robust"), "skill_reference"] == "gp"
+    skill = lines.loc[("ls4", "mse_robust"), ["skill", "skill_low", "skill_high"]]
+    assert skill.tolist() == pytest.approx([-1, -1, -1])
+    assert lines["skill"].notna().sum() == 4  # two rows, MSE and CRPS
+
+    # with one record of an earlier version, all are shown by what it has
+    mixed = [*today, (outputs.predicted("interpolation", model="mean"), None)]
+    c = compare(tmp_path / "mixed", mixed)
+    assert c.quantities["mse"].robust == "mse_micro"
+    document = {d.kind: d for d in tables.documents(frame.read([tmp_path / "mixed"]))}["table2"]
+    (table,) = document.tables
+    assert row_of(table, "LS4")["MSE × 1e-3 ↓ micro"].startswith("8.00")
+    assert any("micro is also of the descriptors Age" in note for note in table.notes)

@@ -8,7 +8,9 @@ import pytest
 
 from harness.present import figures, report, tables
 from harness.present.figures.style import CAPTIONS
-from harness.records import write_json
+from harness.present.tables import claims
+from harness.present.tables.table import Document
+from harness.records import Record, write_json
 from tests.present import outputs
 
 
@@ -32,6 +34,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     report.write(halves, folder / "tables", folder / "figures", folder / "again.html")
     return folder
+
+
+def every(cells: list[Record]) -> list[Document]:
+    """Return the documents of records without run times."""
+    frame = outputs.frame_of(cells)
+    return [*tables.documents(frame), claims.document(frame, [])]
 
 
 class Checker(HTMLParser):
@@ -90,7 +98,7 @@ def test_tables_and_figures_are_in_it(folder: Path) -> None:
     checker = Checker()
     text = (folder / "report.html").read_text()
     checker.feed(text)
-    documents = tables.documents(outputs.frame_of(outputs.solar()))
+    documents = every(outputs.solar())
     assert checker.tags.count("table") == sum(len(d.tables) for d in documents)
     assert checker.tags.count("img") == len(list((folder / "figures").glob("*.png")))
     assert "0.0470 ± 0.0020" in text
@@ -107,9 +115,7 @@ def test_predictions_and_missing_data(tmp_path: Path) -> None:
     assert not checker.open
     assert len(checker.references) == 4  # from the overview to the other tables
     assert all(f'id="{r.removeprefix("#")}"' in text for r in checker.references)
-    assert checker.tags.count("table") == sum(
-        len(d.tables) for d in tables.documents(outputs.frame_of(records))
-    )
+    assert checker.tags.count("table") == sum(len(d.tables) for d in every(records))
     assert "<h2>Table 2</h2>" in text and "<h2>Table 1</h2>" not in text
     ends = text[text.index("Cells that are not done") : text.index("Provenance")]
     assert ends.count("ushcn/small.csv") == 1 and "9 cells" in ends

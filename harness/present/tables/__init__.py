@@ -1,6 +1,6 @@
 """Tables as text, from records alone: CSV with all digits, Markdown and LaTeX to read.
 
-Every document is of one budget; those of run times are of one machine.
+Every document is of one budget; those of run times are of one machine, that of the claims of all.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from harness.errors import UserError
 from harness.powers import Power, find_powers
 from harness.present import frame, run_times
 from harness.present.comparison import budgets, comparisons
-from harness.present.tables import cell_costs, generation, lengths, prediction, variants
+from harness.present.tables import cell_costs, claims, generation, lengths, prediction, variants
 from harness.present.tables.scores import ran
 from harness.present.tables.table import Document, write_documents
 from harness.tasks import TABLE_OF
@@ -30,7 +30,7 @@ def write(
         Searched for records of cells, of the tests' power and of run times.
     out : Path
     tasks : sequence of str, optional
-        Only the records of these tasks, and no run times; all by default.
+        Only the records of these tasks, no run times and no claims; all by default.
 
     Returns
     -------
@@ -46,8 +46,11 @@ def write(
         found = found[found["task"].isin(tasks)]
         if found.empty:
             raise UserError(f"{', '.join(map(str, records_dirs))}: no record of {', '.join(tasks)}")
-    timed = [] if tasks else lengths.documents(run_times.find(records_dirs))
-    return write_documents([*documents(found, find_powers(records_dirs)), *timed], out)
+    made = documents(found, find_powers(records_dirs))
+    if not tasks:
+        runs = run_times.find(records_dirs)
+        made += [*lengths.documents(runs), claims.document(found, run_times.studies(runs))]
+    return write_documents(made, out)
 
 
 def write_lengths(records_dirs: Sequence[Path], out: Path) -> list[Path]:

@@ -9,7 +9,6 @@ from harness import catalogue
 from harness.measurements import BATCHES, ITERATIONS, Kind, Measurement, RunTime
 from harness.present import published
 from harness.present.run_times import (
-    KINDS,
     LONG,
     Range,
     Study,
@@ -25,7 +24,6 @@ OF_KIND = {
     "reconstruction": "reconstruction of a batch",
     "generation": "generation of a batch",
 }
-LINEAR = 0.15  # exponents that are no further from 1 count as linear
 ENDINGS = {"timeout": "did not finish", "oom": "out of memory"}
 
 
@@ -217,8 +215,8 @@ def _claims(study: Study) -> Table:
         f"The claim: {ours} is {claim.factor} times faster than the baselines at length"
         f" {claim.length:,}"
     )
-    notes = [*(sentence(study, model) for model in study.baselines), *_linear(study)]
-    notes.append(f"Claims: {published.paper('figure3')}.")
+    notes = [sentence(study, model) for model in study.baselines]
+    notes.append(f"Claim: {published.paper('figure3')}.")
     columns = [("", ""), *((_as_long(study), kind) for kind in study.kinds())]
     return Table(
         title, pd.DataFrame(lines, columns=pd.MultiIndex.from_tuples(columns)), notes=notes
@@ -266,20 +264,3 @@ def _why(study: Study, model: str, kind: Kind, length: int) -> str | None:
         return f"{catalogue.label(model)} was not measured"
     verb = {"timeout": "did not finish", "oom": "ran out of memory"}.get(found.status, found.status)
     return None if found.seconds else f"{catalogue.label(model)} {verb}"
-
-
-def _linear(study: Study) -> list[str]:
-    """Say which baselines train and answer in linear time."""
-    found = []
-    for kind in KINDS:
-        laws = {name: study.growth(name, kind, elapsed) for name in study.baselines}
-        slopes = {catalogue.label(name): law.slope for name, law in laws.items() if law}
-        texts = [f"{name} {slope:.2f}" for name, slope in slopes.items()]
-        outside = [name for name, slope in slopes.items() if abs(slope - 1) > LINEAR]
-        if texts:
-            found.append(
-                "The paper says that the baselines scale linearly with the length. Slopes of"
-                f" {kind}: {', '.join(texts)}; further than {LINEAR:g} from 1:"
-                f" {', '.join(outside) or 'none'}."
-            )
-    return found

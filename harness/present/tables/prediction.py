@@ -1,5 +1,6 @@
 """Tables of reconstruction, interpolation and extrapolation: the paper's table 2, an overview."""
 
+import math
 from collections.abc import Sequence
 
 import pandas as pd
@@ -23,6 +24,8 @@ from harness.present.tables.table import Document, Table
 from harness.present.text import paragraphs
 
 SKILL = "skill ↑"
+MICRO = "mse_micro"  # of all channels
+FEW = 10  # groups of test records, below which a bootstrap of them says little
 # Scores that records may have: group ("" is the error's) and heading -> name and factor.
 OPTIONAL = {
     ("", "literal, first row given"): ("mse_first_row_given", 1e3),
@@ -49,7 +52,7 @@ def documents(compared: Sequence[Comparison], budget: str) -> list[Document]:
             "Overview of table 2",
             [_overview(compared)] if shown else absent(compared),
             paragraphs("legends.j2", "overview", **legend) + union,
-            frame[frame["score"] == "mse_micro"],
+            frame[frame["score"].isin({c.quantities["mse"].robust for c in compared})],
         ),
         Document(
             "table2",
@@ -92,19 +95,42 @@ def errors(c: Comparison, title: str) -> Table:
         for quantity in (mse, crps)
         if c.reference
     }
+    apart = mse.robust != MICRO and bool(c.estimate("mse_descriptors")["scored"].any())
+    micro = "micro, without descriptors" if apart else "micro"
     cells = skills | {
         (mse.heading, "published"): columns.published_numbers(c, mse),
         (mse.heading, "literal: one draw, empty pairs as 0"): plain(mse.literal),
         (mse.heading, "macro"): plain("mse_macro"),
-        (mse.heading, "micro"): columns.robust(c, mse),
-        (crps.heading, "micro"): columns.robust(c, crps),
+        (mse.heading, micro): columns.robust(c, mse),
+        (crps.heading, micro): columns.robust(c, crps),
     }
     for (group, heading), (score, scale) in OPTIONAL.items():
         if c.estimate(score)["scored"].any():
             found = columns.scores(c, score, evaluator=False, scale=scale)
             cells[group or mse.heading, heading] = found
     notes = [f"Reference of the skill: {catalogue.label(c.reference)}"] if c.reference else []
-    return score_table(c, title, cells, [*notes, *printed(c)])
+    return score_table(c, title, cells, [*notes, *_few_groups(c), *_descriptors(c), *printed(c)])
+
+
+def _few_groups(c: Comparison) -> list[str]:
+    """Say how little a bootstrap of few groups of records says, where there are few."""
+    if c.groups is None or c.groups >= FEW:
+        return []
+    samples = math.comb(2 * c.groups - 1, c.groups)
+    return [
+        f"The test records are of {c.groups} groups, such as stations, and groups are drawn again,"
+        f" not records. A bootstrap of {c.groups} has {samples} different samples: its intervals,"
+        " and †, say little"
+    ]
+
+
+def _descriptors(c: Comparison) -> list[str]:
+    """Say that errors are also of descriptors, where records do not tell them apart."""
+    name = c.head["dataset"]
+    known = name in catalogue.available("datasets") and catalogue.dataset(name).descriptors
+    if not known or c.quantities["mse"].robust != MICRO:
+        return []
+    return [f"Records of an earlier version: micro is also of the descriptors {', '.join(known)}"]
 
 
 def _overview(compared: Sequence[Comparison]) -> Table:
@@ -142,6 +168,6 @@ def _hidden(c: Comparison, title: str) -> Table:
     c = c.only(c.rows.index[c.rows["run"] > 0])
     cells = {}
     for share, score in c.hidden_shares.items():
-        heading = f"{100 * share:g} %" + ("‖" if score == mse.robust else "")
+        heading = f"{100 * share:g} %" + ("‖" if score == MICRO else "")
         cells["hidden", heading] = columns.scores(c, score, scale=mse.scale)
     return score_table(c, title, cells)
