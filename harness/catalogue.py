@@ -14,9 +14,9 @@ from typing import Any, Literal
 
 import yaml
 
+from harness.commands import CommandFile
 from harness.config import (
     DEFAULT_ORDER,
-    CommandFile,
     ControlEntry,
     DatasetFile,
     ModelFile,

@@ -30,7 +30,7 @@ from harness.config import (
 )
 from harness.errors import UserError
 from harness.sources import digest
-from harness.tasks import Task
+from harness.tasks import HIDING, Task
 
 CELL_FILE = "cell.json"
 # Fields of a cell that change no result: how often a training is saved, where its row stands.
@@ -224,14 +224,13 @@ def describe_cell(settings: Settings, cell: Cell) -> Spec:
     UserError
         If a model has no training for the budget, or a file of the catalogue is wrong.
     """
-    hides = cell.task in ("interpolation", "extrapolation")
     identity = {
         "task": cell.task,
         "dataset": cell.dataset,
         "model": cell.model,
         "seed": cell.seed,
         "budget": settings.budget,
-        "protocol": settings.protocol if hides else None,
+        "protocol": settings.protocol if cell.task in HIDING else None,
     }
     if cell.control:
         return ControlSpec(**identity)

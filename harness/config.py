@@ -1,4 +1,4 @@
-"""What the YAML files may say: a pydantic model for each kind of file, and from them JSON schemas.
+"""What the YAML files may say: a pydantic model for each kind of file.
 
 Unknown keys are errors everywhere. A model's own hyper-parameters are a dataclass beside the model;
 `model_config` checks them just as strictly.
@@ -6,27 +6,16 @@ Unknown keys are errors everywhere. A model's own hyper-parameters are a datacla
 
 import dataclasses
 import importlib
-import re
-import shlex
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    TypeAdapter,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from harness.errors import UserError
 from harness.tasks import Task
 
 DEFAULT_ORDER = 100  # of a model among the rows
 REFERENCE = r"^[\w.]+:\w+$"  # module:name
-PLACEHOLDERS = ("data", "out", "n", "seed", "task")  # of a command
 Grid = Literal["record", "union"]
 Seed = Annotated[int, Field(ge=0)]
 T = TypeVar("T", bound=BaseModel)
@@ -220,39 +209,6 @@ class ModelFile(Shown):
     training: dict[str, BudgetTraining]
 
 
-class CommandFile(Shown):
-    """``config/models/<name>.yaml`` of a model in any language: a command that trains and samples.
-
-    The placeholders of `command` are `PLACEHOLDERS` in braces; other braces stand for themselves.
-    """
-
-    command: str = Field(description="program and arguments; placeholders {data}, {out}, ...")
-    tasks: list[Task] = Field(min_length=1, description="what the command can be asked for")
-    files: list[str] = Field([], description="what it consists of; a change runs it again")
-    conda: str | None = Field(
-        None, pattern=r"\.ya?ml$", description="environment file that the command runs in"
-    )
-    container: str | None = Field(None, description="image that the command runs in")
-    time_limit: float | None = Field(None, gt=0, description="minutes; then status timeout")
-
-    @field_validator("command")
-    @classmethod
-    def _placeholders_are_known(cls, command: str) -> str:
-        found = set(re.findall(r"\{(\w+)\}", " ".join(shlex.split(command))))
-        if unknown := sorted(found - {*PLACEHOLDERS}):
-            known = ", ".join(PLACEHOLDERS)
-            raise ValueError(f"unknown placeholder {unknown[0]!r}, expected one of {known}")
-        if "out" not in found:
-            raise ValueError("expected the placeholder {out}, the file to write")
-        return command
-
-    @model_validator(mode="after")
-    def _one_environment(self) -> "CommandFile":
-        if self.conda and self.container:
-            raise ValueError("expected one of conda and container, found both")
-        return self
-
-
 class ControlEntry(Strict):
     """An entry of ``config/controls.yaml``."""
 
@@ -383,18 +339,6 @@ def load(reference: str) -> Any:
         raise UserError(f"{reference}: no module named {error.name!r}") from None
     except AttributeError:
         raise UserError(f"{reference}: module {module} has no {name!r}") from None
-
-
-def schemas() -> dict[str, dict[str, Any]]:
-    """JSON schemas of the kinds of files, by the names under workflow/schemas/."""
-    kinds = {
-        "config": Settings,
-        "model": ModelFile,
-        "command": CommandFile,
-        "dataset": DatasetFile,
-    }
-    dialect = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
-    return {name: dialect | kind.model_json_schema(by_alias=True) for name, kind in kinds.items()}
 
 
 def _first(error: ValidationError) -> str:

@@ -13,7 +13,8 @@ import yaml
 from harness import catalogue
 from harness.catalogue import ROOT, merge
 from harness.cells import cells, describe_dataset
-from harness.config import Settings, schemas
+from harness.config import Settings
+from harness.schemas import schemas
 from tests.checkout import configuration, copy, planned, run, snakemake, write_yaml
 
 CONFIGS = sorted(p.name for p in (ROOT / "config").glob("*.yaml") if "budget:" in p.read_text())

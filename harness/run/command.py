@@ -1,4 +1,4 @@
-"""Cells of models that are commands: what a command is given, its script, and how it ended.
+"""Cells of commands: what a command is given, its script, and how it ended.
 
 In the cell's directory, `prepare` writes ``given.npz`` (see `harness.run.exchange`) and a script,
 ``command.sh``. The workflow runs it in the command's own environment, which needs no Python. The
@@ -7,7 +7,6 @@ the last lines of the log. `read` reads these two.
 """
 
 import math
-import re
 import shlex
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from datasets.errors import DataError
 from datasets.files import save_arrays, sha256
 from harness.catalogue import ROOT
 from harness.cells import CommandSpec
+from harness.commands import fill
 from harness.errors import UserError
 from harness.records import Status, circumstances, write_text
 from harness.run.exchange import Answer, given, read_answer
@@ -65,13 +65,6 @@ def prepare(spec: CommandSpec, dataset: Dataset | None, directory: Path) -> None
     files = {"script": SCRIPT, "answer": ANSWER, "ended": ENDED}
     paths = {key: shlex.quote(str(directory / name)) for key, name in files.items()}
     write_text(directory / SCRIPT, TEMPLATE.format(command=shlex.join(command), **paths))
-
-
-def fill(command: str, values: dict[str, str]) -> list[str]:
-    """Split a command into words, and put values in the place of its placeholders."""
-    return [
-        re.sub(r"\{(\w+)\}", lambda found: values[found[1]], word) for word in shlex.split(command)
-    ]
 
 
 def read(
