@@ -8,7 +8,7 @@ import torch
 
 from datasets.base import Dataset
 from harness import catalogue
-from harness.cells import CELL_FILE, CellSpec, ControlSpec, Scoring
+from harness.cells import CELL_FILE, CellSpec, ControlSpec, Scoring, Spec
 from harness.config import Evaluation, Training
 from harness.records import write_json
 from harness.run import train as training
@@ -49,7 +49,7 @@ def scoring(dataset: str = "sines", **evaluation: Any) -> Scoring:
     return Scoring(dataset=catalogue.dataset(dataset), evaluation=settings)
 
 
-def write(spec: CellSpec | ControlSpec, directory: Path) -> Path:
+def write(spec: Spec, directory: Path) -> Path:
     """Write the description into a cell's directory, as the workflow does."""
     write_json(directory / CELL_FILE, spec.model_dump(mode="json", by_alias=True))
     return directory

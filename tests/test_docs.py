@@ -1,5 +1,6 @@
 """What the documentation promises: links lead somewhere, the example of a model is one."""
 
+import json
 import os
 import re
 import shutil
@@ -10,7 +11,7 @@ import pytest
 
 from harness.catalogue import ROOT, available
 from harness.present import pages
-from tests.checkout import copy, run
+from tests.checkout import BIN, copy, run
 
 PAGES = sorted(path for folder in (".", "docs", "config") for path in (ROOT / folder).glob("*.md"))
 
@@ -63,3 +64,31 @@ def test_check_model_wants_a_model(name: str) -> None:
     (line,) = done.stdout.splitlines()
     assert line.startswith(f"error: unknown model '{name}': expected MODEL=name")
     assert line.endswith(" ".join(available("models")))
+
+
+@pytest.mark.slow
+def test_example_of_a_command_and_of_added_rows(tmp_path: Path) -> None:
+    checkout = copy(tmp_path / "benchmark")
+    page = (ROOT / "docs" / "your_own.md").read_text(encoding="utf-8")
+    files = dict(re.findall(r"^### `(\S+)`\n\n```\w+\n((?:.*\n)*?)```", page, re.MULTILINE))
+    assert files.keys() == {"mine.py", "config/models/mine.yaml", "mine.yaml"}
+    for file, content in files.items():
+        (checkout / file).write_text(content)
+    blocks = re.findall(r"^```bash\n((?:.*\n)*?)```", page, re.MULTILINE)
+    done = subprocess.run(
+        ["bash", "-e", "-c", "".join(blocks)],
+        cwd=checkout,
+        env=os.environ | {"PATH": f"{BIN}{os.pathsep}{os.defpath}"},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    assert done.returncode == 0, done.stdout
+
+    cell = checkout / "results" / "smoke" / "generation" / "sines" / "mine" / "0"
+    record = json.loads((cell / "record.json").read_text())
+    assert record["status"] == "done" and record["settings"]["files"] == ["mine.py"]
+    assert "mine" in (checkout / "results" / "smoke" / "tables" / "table1_smoke.csv").read_text()
+    for name, table in {"elsewhere": "table1_paper", "zero": "table2_paper"}.items():
+        assert name in (checkout / "results" / "own" / "tables" / f"{table}.csv").read_text()
+    assert (checkout / "scores.csv").read_text().startswith("row,name,value,spread,n\ns0.npz")
