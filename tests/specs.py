@@ -8,7 +8,7 @@ import torch
 
 from datasets.base import Dataset
 from harness import catalogue
-from harness.cells import CELL_FILE, CellSpec, ControlSpec, Scoring, Spec
+from harness.cells import CELL_FILE, CellSpec, CommandSpec, ControlSpec, Scoring, Spec
 from harness.config import Evaluation, Training
 from harness.records import write_json
 from harness.run import train as training
@@ -41,6 +41,13 @@ def cell(
 def control(model: str, seed: int = 0, budget: str = "smoke") -> ControlSpec:
     """Describe a control of generation on sines."""
     return ControlSpec(task="generation", dataset="sines", model=model, seed=seed, budget=budget)
+
+
+def command(words: str, **changes: Any) -> CommandSpec:
+    """Describe a command on sines."""
+    spec = CommandSpec(task="generation", dataset="sines", model="mine", seed=3, budget="smoke",
+                       command=words, files=[])  # fmt: skip
+    return spec.model_copy(update=changes)
 
 
 def scoring(dataset: str = "sines", **evaluation: Any) -> Scoring:

@@ -91,7 +91,7 @@ def evaluate(cell: Path, data: Path, description: Path, evaluation: Path) -> int
     """Score a trained cell, a command's answer or a control, and write its record."""
     from datasets.base import Dataset, Unavailable
     from harness.cells import CellSpec, CommandSpec, ControlSpec, read_cell
-    from harness.run import command
+    from harness.run.answers import read_command
     from harness.run.devices import device
     from harness.run.evaluate import (
         Evaluated,
@@ -117,7 +117,7 @@ def evaluate(cell: Path, data: Path, description: Path, evaluation: Path) -> int
                 weights = cell / "weights.safetensors"
                 done = evaluate_model(spec, setup, outcome, weights, where)
             elif isinstance(spec, CommandSpec):
-                outcome, answer = command.read(spec, setup.dataset, cell, where)
+                outcome, answer = read_command(spec, setup.dataset, cell, where)
                 done = evaluate_answer(spec, setup, outcome, answer, where)
             elif isinstance(spec, ControlSpec):
                 done = evaluate_control(spec, setup, where)

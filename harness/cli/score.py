@@ -108,7 +108,7 @@ def export(
     docs/your_own.md explains them.
     """
     from datasets.files import save_arrays
-    from harness.run.exchange import given
+    from harness.run.given import given
     from harness.run.view import View
 
     if out.suffix != ".npz":

@@ -10,8 +10,8 @@ from harness import catalogue
 from harness.cells import AddedSpec, Cell
 from harness.config import Protocol
 from harness.errors import UserError
+from harness.run.answers import read_answer
 from harness.run.evaluate import Evaluated, evaluate_answer, write
-from harness.run.exchange import read_answer
 from harness.run.generation import ScoringSetup
 from harness.run.view import view
 from harness.tasks import HIDING, Task

@@ -15,8 +15,8 @@ from harness.cells import AddedSpec, CellSpec, CommandSpec, ControlSpec, Scoring
 from harness.contract import Diverged, Prediction
 from harness.records import FORMAT, Record, Score, circumstances
 from harness.run import generation, prediction, summary
+from harness.run.answers import Answer
 from harness.run.build import load_trained
-from harness.run.exchange import Answer
 from harness.run.generation import ScoringSetup, Series
 from harness.run.memory import OutOfMemory, raising_out_of_memory
 from harness.run.outcome import Outcome

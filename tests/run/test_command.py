@@ -15,8 +15,9 @@ from harness.cells import CommandSpec
 from harness.cli import main
 from harness.config import Protocol
 from harness.records import Record, read, write_json
+from harness.run.answers import read_command
 from harness.run.command import ANSWER, ENDED, GIVEN, prepare
-from harness.run.command import read as read_ended
+from harness.sources import source_files
 from tests import specs
 
 PYTHON = shlex.quote(sys.executable)
@@ -36,11 +37,6 @@ def dataset() -> Dataset:
                  split=specs.SPLIT)  # fmt: skip
 
 
-def spec(command: str, **changes) -> CommandSpec:
-    return CommandSpec(task="generation", dataset="sines", model="mine", seed=3, budget="smoke",
-                       command=command, files=[]).model_copy(update=changes)  # fmt: skip
-
-
 def execute(cell: CommandSpec, dataset: Dataset | None, folder: Path) -> None:
     """Do what the workflow does: write the script and run it."""
     prepare(cell, dataset, folder)
@@ -51,7 +47,9 @@ def execute(cell: CommandSpec, dataset: Dataset | None, folder: Path) -> None:
 def test_a_command_gets_a_record_like_any_model(tmp_path: Path, dataset: Dataset) -> None:
     folder = tmp_path / "a folder's $HOME"  # no shell may read it
     (tmp_path / "mine.py").write_text(SAMPLES)
-    cell = spec(f"{PYTHON} '{tmp_path}/mine.py' {{data}} {{seed}} {{n}} {{out}}", time_limit=5.0)
+    cell = specs.command(
+        f"{PYTHON} '{tmp_path}/mine.py' {{data}} {{seed}} {{n}} {{out}}", time_limit=5.0
+    )
     execute(cell, dataset, folder)
     record = evaluated(cell, dataset, folder)
     assert record.status == "done" and not record.control and record.reason is None
@@ -85,7 +83,7 @@ def test_predictions_of_a_command(tmp_path: Path) -> None:
     mean = f"np.zeros(({n}, {L}, {D}))"
     program = f"import sys, numpy as np; np.savez(sys.argv[1], mean={mean}, std=1.0)"
     changes = {"task": "interpolation", "dataset": dataset.name, "protocol": Protocol()}
-    cell = spec(f'{PYTHON} -c "{program}" {{out}}', **changes)
+    cell = specs.command(f'{PYTHON} -c "{program}" {{out}}', **changes)
     execute(cell, dataset, tmp_path)
     record = evaluated(cell, dataset, tmp_path)
     names = {score.name for score in record.scores}
@@ -110,9 +108,9 @@ def test_a_failure_is_a_result(
     tmp_path: Path, dataset: Dataset, command: str, status: str, reason: str
 ) -> None:
     command = command.replace("sleep 20", "sh -c 'sleep 20'")
-    cell = spec(command, time_limit=0.01 if status == "timeout" else None)
+    cell = specs.command(command, time_limit=0.01 if status == "timeout" else None)
     execute(cell, dataset, tmp_path)
-    outcome, answer = read_ended(cell, dataset, tmp_path, torch.device("cpu"))
+    outcome, answer = read_command(cell, dataset, tmp_path, torch.device("cpu"))
     assert outcome.status == status and reason in str(outcome.reason) and answer is None
     record = evaluated(cell, dataset, tmp_path)
     assert record.status == status and record.scores == []
@@ -120,18 +118,18 @@ def test_a_failure_is_a_result(
 
 def test_special_characters_reach_the_command_as_they_are(tmp_path: Path, dataset: Dataset) -> None:
     words = ["$HOME", "`id`", "a b", "it's", '"', "*", "{}", "; echo no"]
-    cell = spec(shlex.join(["printf", "%s|", *words, "{task}", "{out}"]))
+    cell = specs.command(shlex.join(["printf", "%s|", *words, "{task}", "{out}"]))
     execute(cell, dataset, tmp_path)
     said = (tmp_path / ENDED).read_text().splitlines()[2]
     assert said == "|".join([*words, "generation", str(tmp_path / ANSWER), ""])
 
 
 def test_data_that_cannot_be_had_run_nothing(tmp_path: Path) -> None:
-    missing = [tmp_path / name for name in ("data.npz", "split.json", "report.json")]
-    write_unavailable(*missing, "sines", "data not available: gone")
-    specs.write(spec("false {out}"), tmp_path)
+    data, *others = (tmp_path / name for name in ("data.npz", "split.json", "report.json"))
+    write_unavailable(data, others[0], others[1], "sines", "data not available: gone")
+    specs.write(specs.command("false {out}"), tmp_path)
     with pytest.raises(SystemExit) as ended:
-        main(["command", str(tmp_path), "--data", str(missing[0])])
+        main(["command", str(tmp_path), "--data", str(data)])
     assert ended.value.code == 0 and (tmp_path / GIVEN).exists()
     subprocess.run(["sh", tmp_path / "command.sh", tmp_path / "log"], check=True)
     assert (tmp_path / ENDED).read_text().startswith("0\n")
@@ -142,3 +140,7 @@ def test_only_a_command_has_a_script(tmp_path: Path, capsys: pytest.CaptureFixtu
     with pytest.raises(SystemExit):
         main(["command", str(tmp_path), "--data", "no.npz"])
     assert "expected a command's cell, found the control gaussian" in capsys.readouterr().err
+
+
+def test_a_change_of_a_score_runs_no_command_again() -> None:
+    assert not [file for file in source_files("harness.run.command") if "metrics" in file]

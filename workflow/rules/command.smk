@@ -63,6 +63,6 @@ use rule evaluate as answer with:
         evaluation="<results>/evaluation.json",
         answer=f"{CELL}/answer.npz",
         ended=f"{CELL}/ended.txt",
-        code=lambda wildcards: code("harness.run.command", *scoring_code(wildcards)),
+        code=lambda wildcards: code(*scoring_code(wildcards)),
     wildcard_constraints:
         model="|".join(COMMANDS) or "(?!)",

@@ -1,4 +1,4 @@
-"""What others are given shows nothing of the answer; what they bring back is checked."""
+"""Samples and predictions that were made elsewhere are checked, and scored as they are."""
 
 from pathlib import Path
 
@@ -9,11 +9,10 @@ import torch
 from datasets.base import Dataset
 from datasets.errors import DataError
 from datasets.synthetic import load as sines
-from harness.config import Evaluation
 from harness.contract import Prediction
 from harness.errors import UserError
 from harness.run import prediction
-from harness.run.exchange import TEST, TRAIN, VALIDATION, given, read_answer
+from harness.run.answers import read_answer
 from harness.run.view import View
 from harness.tasks import HIDING, Task
 from tests import specs
@@ -22,33 +21,6 @@ from tests import specs
 def irregular(observed: float = 0.4) -> Dataset:
     return sines([], name="sines", title="Sines", n=30, length=20, channels=2, seed=1,
                  observed=observed, split=specs.SPLIT)  # fmt: skip
-
-
-def test_generation_gives_everything_but_the_test_series() -> None:
-    dataset = irregular(1.0)
-    arrays = given(View(dataset, "generation"))
-    rest = np.sort(np.concatenate([dataset.train, dataset.validation]))
-    assert arrays.keys() == {"x", "t", "mask", "split"}
-    assert np.array_equal(arrays["x"], dataset.x[rest])
-    assert np.array_equal(rest[arrays["split"] == TRAIN], dataset.train)
-    assert np.array_equal(rest[arrays["split"] == VALIDATION], dataset.validation)
-    assert not (arrays["split"] == TEST).any()
-    with pytest.raises(UserError, match="expected complete series"):
-        given(View(irregular(), "generation"))
-
-
-@pytest.mark.parametrize("task", ["reconstruction", *HIDING])
-def test_the_other_tasks_hide_what_is_asked_of_the_test_records(task: Task) -> None:
-    dataset = irregular()
-    arrays = given(View(dataset, task))
-    test, mask, target = arrays["split"] == TEST, arrays["mask"], arrays["target"]
-    assert np.array_equal(np.flatnonzero(test), dataset.test)
-    assert np.array_equal(mask | target, dataset.mask)
-    assert not arrays["x"][test][~mask[test]].any()
-    assert np.array_equal(arrays["x"][~test], dataset.x[~test])
-    shown = dataset.mask & mask
-    assert np.array_equal(arrays["x"][shown], dataset.x[shown])
-    assert (target[test] & ~mask[test]).any() == (task in HIDING)
 
 
 @pytest.mark.parametrize("task", ["reconstruction", *HIDING])
@@ -72,7 +44,7 @@ def test_predictions_from_a_file_score_like_those_of_a_model(
     np.savez(tmp_path / "p.npz", mean=own[0] if draws == 1 else own, std=std[dataset.test])
     answer = read_answer(tmp_path / "p.npz", view)
     assert isinstance(answer, Prediction)
-    settings = Evaluation(shares=[])
+    settings = specs.scoring(shares=[], draws=3).evaluation
     found, expected = (
         prediction.score(view, predict, settings, 2, torch.Generator().manual_seed(0))
         for predict in (prediction.stored(dataset.test, answer), directly)

@@ -1,62 +1,34 @@
-"""What passes between the benchmark and models that it does not run itself: arrays out, arrays in.
+"""Samples and predictions that were made elsewhere, by a command or a user: read and checked.
 
-A command (`harness.run.command`) and a user who brings samples or predictions get ``given.npz``:
-
-======== ============ ==================================================================
-array    shape        meaning
-======== ============ ==================================================================
-x        (N, L, D)    normalised values; 0 where neither `mask` nor, in the training and
-                      validation parts, `target` is 1
-t        (N, L)       times in [0, 1], non-decreasing; padding repeats the last one
-mask     (N, L, D)    1 where the model may see the value
-target   (N, L, D)    1 where the value is to be predicted; not in generation
-split    (N,)         0 training, 1 validation, 2 test
-======== ============ ==================================================================
-
-Generation leaves the test part out; the other tasks give of a test record what `mask` shows. Back
-come samples, (n, L, D) for n test series, or predictions for the n test records in their order:
+They are samples, (n, L, D) for n test series, or predictions for the n test records in their order:
 ``mean``, (n, L, D) or, for S draws of it, (S, n, L, D), and ``std``, which broadcasts to it.
 """
 
+import math
 from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Float
 
-from datasets.files import load_arrays
+from datasets.base import Dataset
+from datasets.errors import DataError
+from datasets.files import load_arrays, sha256
+from harness.catalogue import ROOT
+from harness.cells import CommandSpec
 from harness.contract import Prediction
 from harness.errors import UserError
+from harness.records import Status, circumstances
+from harness.run.command import ANSWER, ENDED
 from harness.run.generation import Samples
+from harness.run.outcome import Outcome
 from harness.run.own_samples import read_samples
-from harness.run.view import View, check_complete
+from harness.run.view import View, check_complete, view
+from harness.sources import digest
 
-TRAIN, VALIDATION, TEST = range(3)  # in `split`
 Answer = Samples | Prediction
-
-
-def given(view: View) -> dict[str, np.ndarray]:
-    """Return the arrays of this file's table.
-
-    Raises
-    ------
-    UserError
-        If complete series are wanted of a data set that has gaps.
-    """
-    dataset = view.dataset
-    split = np.full(len(dataset.x), TRAIN, dtype=np.int8)
-    split[dataset.validation], split[dataset.test] = VALIDATION, TEST
-    if view.task == "generation":
-        check_complete(dataset)
-        rest = np.flatnonzero(split != TEST)
-        shown = {"x": dataset.x[rest], "t": dataset.t[rest], "mask": dataset.mask[rest]}
-        return shown | {"split": split[rest]}
-    batch = view.batch(np.arange(len(dataset.x)))
-    padding = ((0, 0), (0, dataset.x.shape[1] - batch.x.shape[1]), (0, 0))
-    mask, target = (np.pad(a.numpy().astype(bool), padding) for a in (batch.mask, batch.target))
-    known = mask | (target & (split != TEST)[:, None, None])
-    x = np.where(known, dataset.x, np.float32(0))
-    return {"x": x, "t": dataset.t, "mask": mask, "target": target, "split": split}
+OUT_OF_TIME = (124, 137)  # exit statuses of coreutils' timeout: ended, and killed
+LINE = 300  # characters of the log's last line that become the reason
 
 
 def read_answer(path: Path, view: View) -> Answer:
@@ -118,3 +90,42 @@ def _real(path: Path, name: str, array: np.ndarray) -> Float[np.ndarray, "..."]:
         raise UserError(f"{path}: {name}: expected real numbers, found {array.dtype}")
     with np.errstate(over="ignore"):
         return array.astype(np.float32)
+
+
+def read_command(
+    spec: CommandSpec, dataset: Dataset, directory: Path, device: torch.device
+) -> tuple[Outcome, Answer | None]:
+    """Read how a command ended, and its samples or predictions if it ended well."""
+    status, seconds, *log = (directory / ENDED).read_text("utf-8", errors="replace").splitlines()
+    last = next((line.strip() for line in reversed(log) if line.strip()), "an empty log")[:LINE]
+    ended: Status = "done"
+    reason, answer = None, None
+    limit = spec.time_limit
+    if limit is not None and int(status) in OUT_OF_TIME and int(seconds) >= math.floor(60 * limit):
+        ended, reason = "timeout", f"stopped after {limit:g} min: {last}"
+    elif status != "0":
+        ended, reason = "failed", f"exit status {status}: {last}"
+    elif not (directory / ANSWER).stat().st_size:
+        ended, reason = "failed", f"the command wrote no {ANSWER}: {last}"
+    else:
+        try:
+            answer = read_answer(directory / ANSWER, view(spec, dataset))
+        except (UserError, DataError) as error:
+            ended, reason = "failed", str(error)
+    environment = [spec.conda] if spec.conda else []
+    outcome = Outcome(
+        status=ended,
+        reason=reason,
+        ended=None,
+        steps=0,
+        best_step=None,
+        best_validation_loss=None,
+        last_validation_loss=None,
+        seconds=float(seconds),
+        peak_memory_bytes=None,
+        parameters=0,
+        config_hash=spec.digest,
+        code_hash=digest({file: sha256(ROOT / file) for file in [*spec.files, *environment]}),
+        circumstances=circumstances(device),
+    )
+    return outcome, answer
