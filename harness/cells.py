@@ -100,7 +100,7 @@ class ControlSpec(_Identity):
 class CommandSpec(_Identity):
     """All that the samples or predictions of a command depend on, the data and `files` apart.
 
-    See `harness.config.CommandFile` for the fields.
+    See `harness.commands.CommandFile` for the fields.
     """
 
     kind: Literal["command"] = "command"
