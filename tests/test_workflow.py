@@ -199,11 +199,11 @@ with SnakemakeApi(OutputSettings()) as api:
 @pytest.mark.parametrize(
     ("changes", "wanted"),
     [
-        ({}, "conda: None container: None"),
+        ({}, "conda: ../../environment.yml container: None"),
         ({"conda": "r.yaml"}, "conda: ../../r.yaml container: None"),
         ({"container": "docker://julia:1.10"}, "conda: None container: docker://julia:1.10"),
     ],
-    ids=["none", "conda", "container"],
+    ids=["the project's", "conda", "container"],
 )
 def test_a_command_runs_in_its_own_environment(tmp_path: Path, changes: dict, wanted: str) -> None:
     checkout = with_command(tmp_path, changes | {"files": ["mine.R"]})

@@ -44,7 +44,7 @@ for command in COMMANDS:
         wildcard_constraints:
             model=command,
         conda:
-            f"../../{commanded(command).conda}" if commanded(command).conda else None
+            conda_of(command)
         container:
             commanded(command).container
         resources:

@@ -102,6 +102,12 @@ def commanded(model):
     return checked(catalogue.command, model)
 
 
+def conda_of(command):
+    """Return the environment file of a command: its own, or the project's; none with a container."""
+    file = commanded(command)
+    return None if file.container else f"../../{file.conda or 'environment.yml'}"
+
+
 def as_content(function):
     """Make a function of wildcards return what a JSON file of the workflow holds."""
     return lambda wildcards: function(wildcards).model_dump(mode="json", by_alias=True)
