@@ -14,7 +14,15 @@ from typing import Any, Literal
 
 import yaml
 
-from harness.config import DEFAULT_ORDER, ControlEntry, DatasetFile, ModelFile, check
+from harness.commands import CommandFile
+from harness.config import (
+    DEFAULT_ORDER,
+    ControlEntry,
+    DatasetFile,
+    ModelFile,
+    Shown,
+    check,
+)
 from harness.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -134,9 +142,45 @@ def model(name: str) -> ModelFile:
     """Return a model's description; see `describe` for what is refused."""
     where = f"config/models/{name}.yaml"
     content = describe("models", name)
+    if is_command(name):
+        raise UserError(f"{where}: expected a model with a class, found one with a command")
     found = check(ModelFile, content, where)
     _check_changes(found, where)
     return found
+
+
+@functools.cache
+def command(name: str) -> CommandFile:
+    """Return the description of a model that is a command; see `describe` for what is refused."""
+    where = f"config/models/{name}.yaml"
+    found = check(CommandFile, describe("models", name), where)
+    for file in [*found.files, *([found.conda] if found.conda else [])]:
+        if not (ROOT / file).is_file():
+            raise UserError(f"{where}: no such file: {file}")
+    return found
+
+
+def is_command(name: str) -> bool:
+    """Whether a model is a command, which the benchmark runs, and no class that it trains."""
+    content = describe("models", name)
+    return "command" in content and "class" not in content
+
+
+def commands() -> list[str]:
+    """Return the names of the models that are commands."""
+    return [name for name in available("models") if is_command(name)]
+
+
+def trained() -> list[str]:
+    """Return the names of the models that the benchmark trains itself."""
+    return [name for name in available("models") if not is_command(name)]
+
+
+def _shown(name: str) -> Shown | None:
+    """Return what a model's file says to readers; None where there is no such file."""
+    if name not in available("models"):
+        return None
+    return command(name) if is_command(name) else model(name)
 
 
 @functools.cache
@@ -199,22 +243,24 @@ def label(name: str) -> str:
 
     Records may be of models whose file is gone.
     """
-    if name in available("models"):
-        return model(name).label
+    if shown := _shown(name):
+        return shown.label
     return all_controls()[name].label if name in all_controls() else name
 
 
 def group(name: str) -> str | None:
-    """Return the group of a model; None for an unknown one."""
-    return model(name).group if name in available("models") else None
+    """Return what kind of model a model is; None for an unknown one."""
+    shown = _shown(name)
+    return shown.group if shown else None
 
 
 def order(name: str) -> int:
     """Return a model's place among the rows; rows of one place are sorted by name."""
-    return model(name).order if name in available("models") else DEFAULT_ORDER
+    shown = _shown(name)
+    return shown.order if shown else DEFAULT_ORDER
 
 
 def colour(name: str) -> str:
     """Return a model's colour: its own, or one that follows from its name alone."""
-    own = model(name).colour if name in available("models") else None
-    return own or SPARE_COLOURS[zlib.crc32(name.encode()) % len(SPARE_COLOURS)]
+    shown = _shown(name)
+    return (shown and shown.colour) or SPARE_COLOURS[zlib.crc32(name.encode()) % len(SPARE_COLOURS)]

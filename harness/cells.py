@@ -30,7 +30,7 @@ from harness.config import (
 )
 from harness.errors import UserError
 from harness.sources import digest
-from harness.tasks import Task
+from harness.tasks import HIDING, Task
 
 CELL_FILE = "cell.json"
 # Fields of a cell that change no result: how often a training is saved, where its row stands.
@@ -58,6 +58,11 @@ class _Identity(Strict):
     model: str
     seed: Seed
     budget: str
+
+    @property
+    def digest(self) -> str:
+        """Identify what samples or predictions depend on."""
+        return digest(self.model_dump(mode="json"))
 
 
 class CellSpec(_Identity):
@@ -91,13 +96,33 @@ class ControlSpec(_Identity):
     kind: Literal["control"] = "control"
     protocol: Protocol | None = None
 
-    @property
-    def digest(self) -> str:
-        """Identify what the control's samples or predictions depend on."""
-        return digest(self.model_dump(mode="json"))
+
+class CommandSpec(_Identity):
+    """All that the samples or predictions of a command depend on, the data and `files` apart.
+
+    See `harness.commands.CommandFile` for the fields.
+    """
+
+    kind: Literal["command"] = "command"
+    command: str
+    files: list[str]
+    conda: str | None = None
+    container: str | None = None
+    time_limit: float | None = None
+    protocol: Protocol | None = None
 
 
-Spec = CellSpec | ControlSpec
+class AddedSpec(_Identity):
+    """Samples or predictions that a user brings in a file; `sha256` is the file's."""
+
+    kind: Literal["added"] = "added"
+    file: str
+    sha256: str
+    notes: dict[str, str]
+    protocol: Protocol | None = None
+
+
+Spec = CellSpec | ControlSpec | CommandSpec | AddedSpec
 
 
 class Scoring(Strict):
@@ -175,6 +200,8 @@ def traces(settings: Settings) -> dict[Cell, list[int]]:
     for block in settings.grid:
         for dataset, model, seed in product(block.datasets, block.models, block.seeds):
             if block.trace:
+                if catalogue.is_command(model):
+                    raise UserError(f"grid: trace: expected models with a class, found {model!r}")
                 cell = Cell(block.task, dataset, model, seed, control=False)
                 found[cell] = sorted({*found.get(cell, []), *block.trace})
     return found
@@ -197,16 +224,28 @@ def describe_cell(settings: Settings, cell: Cell) -> Spec:
     UserError
         If a model has no training for the budget, or a file of the catalogue is wrong.
     """
-    hides = cell.task in ("interpolation", "extrapolation")
     identity = {
         "task": cell.task,
         "dataset": cell.dataset,
         "model": cell.model,
         "seed": cell.seed,
         "budget": settings.budget,
-        "protocol": settings.protocol if hides else None,
+        "protocol": settings.protocol if cell.task in HIDING else None,
     }
-    return ControlSpec(**identity) if cell.control else _cell_spec(identity)
+    if cell.control:
+        return ControlSpec(**identity)
+    return (_command_spec if catalogue.is_command(cell.model) else _cell_spec)(identity)
+
+
+def _command_spec(identity: dict[str, Any]) -> CommandSpec:
+    file = catalogue.command(identity["model"])
+    if identity["task"] not in file.tasks:
+        raise UserError(
+            f"config/models/{identity['model']}.yaml: expected a model of {identity['task']}, found"
+            f" one of {', '.join(file.tasks)}"
+        )
+    used = {"command", "files", "conda", "container", "time_limit"}
+    return CommandSpec(**identity, **file.model_dump(include=used))
 
 
 def _cell_spec(identity: dict[str, Any]) -> CellSpec:

@@ -1,4 +1,4 @@
-"""What the YAML files may say: a pydantic model for each kind of file, and from them JSON schemas.
+"""What the YAML files may say: a pydantic model for each kind of file.
 
 Unknown keys are errors everywhere. A model's own hyper-parameters are a dataclass beside the model;
 `model_config` checks them just as strictly.
@@ -183,8 +183,8 @@ class BudgetTraining(Training):
     datasets: dict[str, TrainingChanges] = {}
 
 
-class ModelFile(Strict):
-    """``config/models/<name>.yaml``."""
+class Shown(Strict):
+    """What every ``config/models/<name>.yaml`` says to those who show results."""
 
     label: str = Field(description="how tables and figures call it")
     group: str = Field(description="kind of model, for readers of long tables")
@@ -197,6 +197,11 @@ class ModelFile(Strict):
     extends: str | None = Field(
         None, description="model whose settings are taken over; this file says what differs"
     )
+
+
+class ModelFile(Shown):
+    """``config/models/<name>.yaml`` of a model in Python that the benchmark trains."""
+
     variant_of: str | None = Field(
         None, description="model beside which it stands, in the table of variants alone"
     )
@@ -346,13 +351,6 @@ def load(reference: str) -> Any:
         raise UserError(f"{reference}: no module named {error.name!r}") from None
     except AttributeError:
         raise UserError(f"{reference}: module {module} has no {name!r}") from None
-
-
-def schemas() -> dict[str, dict[str, Any]]:
-    """JSON schemas of the three file kinds, by the names under workflow/schemas/."""
-    kinds = {"config": Settings, "model": ModelFile, "dataset": DatasetFile}
-    dialect = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
-    return {name: dialect | kind.model_json_schema(by_alias=True) for name, kind in kinds.items()}
 
 
 def _first(error: ValidationError) -> str:

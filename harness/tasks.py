@@ -4,6 +4,7 @@ from typing import Literal, get_args
 
 Task = Literal["generation", "reconstruction", "interpolation", "extrapolation"]
 TASKS: tuple[Task, ...] = get_args(Task)
+HIDING: tuple[Task, ...] = ("interpolation", "extrapolation")  # some values, by the protocol
 
 # The tables of the paper, by the tasks whose records they show.
 TABLES: dict[str, tuple[Task, ...]] = {"table1": TASKS[:1], "table2": TASKS[1:]}

@@ -8,7 +8,7 @@ import torch
 
 from datasets.base import Dataset
 from harness import catalogue
-from harness.cells import CELL_FILE, CellSpec, ControlSpec, Scoring
+from harness.cells import CELL_FILE, CellSpec, CommandSpec, ControlSpec, Scoring, Spec
 from harness.config import Evaluation, Training
 from harness.records import write_json
 from harness.run import train as training
@@ -43,13 +43,20 @@ def control(model: str, seed: int = 0, budget: str = "smoke") -> ControlSpec:
     return ControlSpec(task="generation", dataset="sines", model=model, seed=seed, budget=budget)
 
 
+def command(words: str, **changes: Any) -> CommandSpec:
+    """Describe a command on sines."""
+    spec = CommandSpec(task="generation", dataset="sines", model="mine", seed=3, budget="smoke",
+                       command=words, files=[])  # fmt: skip
+    return spec.model_copy(update=changes)
+
+
 def scoring(dataset: str = "sines", **evaluation: Any) -> Scoring:
     """Describe how a data set is scored, quickly."""
     settings = Evaluation(**({"fits": 2, "epochs": 2} | evaluation))
     return Scoring(dataset=catalogue.dataset(dataset), evaluation=settings)
 
 
-def write(spec: CellSpec | ControlSpec, directory: Path) -> Path:
+def write(spec: Spec, directory: Path) -> Path:
     """Write the description into a cell's directory, as the workflow does."""
     write_json(directory / CELL_FILE, spec.model_dump(mode="json", by_alias=True))
     return directory

@@ -8,6 +8,7 @@ import yaml
 
 from harness import catalogue
 from harness.catalogue import merge, without_none
+from harness.commands import fill
 from harness.config import DatasetFile, ModelFile, check, load
 from harness.errors import UserError
 from harness.run.interpolators import INTERPOLATORS
@@ -21,6 +22,9 @@ MODEL = {
 }
 
 
+COMMAND = {"label": "B", "group": "g", "command": "run {data} {out}", "tasks": ["generation"]}
+
+
 @pytest.fixture
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """A catalogue of its own, to which files can be added."""
@@ -32,7 +36,8 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
     monkeypatch.setattr(catalogue, "ROOT", tmp_path)
     monkeypatch.setattr(catalogue, "CONFIG", tmp_path / "config")
-    cached = (catalogue.model, catalogue.dataset, catalogue.controls, catalogue.budgets)
+    cached = (catalogue.model, catalogue.command, catalogue.dataset, catalogue.controls,
+              catalogue.budgets)  # fmt: skip
     for function in cached:
         function.cache_clear()
     yield add
@@ -100,6 +105,48 @@ def test_mistakes_in_a_file_get_one_line(config, content: dict, message: str) ->
     with pytest.raises(UserError, match=message) as caught:
         catalogue.model("mine")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"command": "run {seeed} {out}"}, "command: Value error, unknown placeholder 'seeed'"),
+        ({"command": "run {data}"}, "command: Value error, expected the placeholder {out}"),
+        ({"command": "run 'a {out}"}, "command: Value error, No closing quotation"),
+        ({"tasks": []}, "tasks: List should have at least 1 item"),
+        ({"tasks": ["forecast"]}, "tasks.0: Input should be 'generation', "),
+        ({"time_limit": 0}, "time_limit: Input should be greater than 0"),
+        ({"conda": "r"}, "conda: String should match pattern"),
+        ({"conda": "r.yaml", "container": "r"}, "expected one of conda and container, found both"),
+        ({"conda": "r.yaml"}, "no such file: r.yaml"),
+        ({"files": ["a.R"]}, "no such file: a.R"),
+        ({"training": {}}, "training: Extra inputs are not permitted"),
+    ],
+)
+def test_mistakes_in_a_command_get_one_line(config, changes: dict, message: str) -> None:
+    config("models", "mine", COMMAND | changes)
+    with pytest.raises(UserError) as caught:
+        catalogue.command("mine")
+    assert str(caught.value).startswith("config/models/mine.yaml: ")
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_command_is_a_model_that_is_not_trained(config) -> None:
+    config("models", "a", MODEL)
+    config("models", "b", COMMAND | {"command": "awk '{print $1}' {out}", "order": 3})
+    config("models", "c", {"extends": "b", "label": "C"})
+    assert (catalogue.trained(), catalogue.commands()) == (["a"], ["b", "c"])
+    assert [catalogue.label(name) for name in "abc"] == ["A", "B", "C"]
+    assert catalogue.order("c") == 3 and catalogue.group("b") == "g"
+    with pytest.raises(UserError, match="expected a model with a class, found one with a command"):
+        catalogue.model("b")
+
+
+def test_words_of_a_command_are_filled_in_after_they_are_split() -> None:
+    values = {"data": "a b'{n}", "n": "3"}
+    assert fill("run 'x y' --data={data} {n}{n} {} {a b}", values) == [
+        "run", "x y", "--data=a b'{n}", "33", "{}", "{a", "b}",
+    ]  # fmt: skip
 
 
 def test_unknown_names_list_the_known_ones() -> None:

@@ -10,12 +10,15 @@ from harness.cells import (
     CELL_FILE,
     Cell,
     CellSpec,
+    CommandSpec,
     Scoring,
     cells,
     describe_cell,
     describe_dataset,
     read_cell,
+    traces,
 )
+from harness.commands import CommandFile
 from harness.config import Evaluation, Settings, check
 from harness.errors import UserError
 from harness.sources import digest
@@ -178,6 +181,34 @@ def test_a_budget_from_a_file_and_from_the_command_line_is_the_same() -> None:
     assert a.model_copy(update={"seed": 1}).digest != a.digest
 
 
+@pytest.fixture
+def own_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model `mine` that is a command."""
+    file = {"label": "Mine", "group": "g", "command": "run {out}", "tasks": ["generation"]}
+    described = CommandFile.model_validate(file | {"time_limit": 3})
+    monkeypatch.setattr(catalogue, "is_command", lambda name: name == "mine")
+    monkeypatch.setattr(catalogue, "command", lambda name: described)
+
+
+@pytest.mark.usefixtures("own_command")
+def test_a_command_has_cells_like_a_model() -> None:
+    cell = Cell("generation", "sines", "mine", 1, control=False)
+    spec = describe_cell(settings(), cell)
+    assert isinstance(spec, CommandSpec)
+    assert (spec.command, spec.time_limit, spec.seed) == ("run {out}", 3, 1)
+    other = describe_cell(settings(), Cell("generation", "sines", "mine", 2, control=False))
+    assert other.digest != spec.digest
+    with pytest.raises(UserError, match=r"mine\.yaml: expected a model of interpolation, found"):
+        describe_cell(settings(), Cell("interpolation", "sines", "mine", 1, control=False))
+
+
+@pytest.mark.usefixtures("own_command")
+def test_a_command_cannot_be_traced() -> None:
+    block = configuration()["grid"][0] | {"models": ["mine"], "trace": [1]}
+    with pytest.raises(UserError, match="trace: expected models with a class, found 'mine'"):
+        traces(settings(grid=[block]))
+
+
 def test_draws_do_not_matter_to_generation() -> None:
     few, many = (
         Scoring(dataset=catalogue.dataset("sines"), evaluation=Evaluation(draws=n)) for n in (1, 9)
@@ -186,7 +217,11 @@ def test_draws_do_not_matter_to_generation() -> None:
     assert few.digest_for("interpolation") != many.digest_for("interpolation")
 
 
-@pytest.mark.parametrize("spec", [specs.cell(), specs.control("gaussian")], ids=lambda s: s.kind)
+@pytest.mark.parametrize(
+    "spec",
+    [specs.cell(), specs.control("gaussian"), specs.command("run {out}")],
+    ids=lambda s: s.kind,
+)
 def test_a_cell_is_read_as_it_was_written(tmp_path: Path, spec) -> None:
     assert read_cell(specs.write(spec, tmp_path)) == spec
     path = tmp_path / CELL_FILE

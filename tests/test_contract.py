@@ -24,7 +24,7 @@ from harness.run.view import View, batch_indices
 from tests import specs
 
 LENGTH = 20
-NAMES = [os.environ["MODEL"]] if os.environ.get("MODEL") else catalogue.available("models")
+NAMES = [os.environ["MODEL"]] if os.environ.get("MODEL") else catalogue.trained()
 try:
     FILES: dict[str, ModelFile] = {name: catalogue.model(name) for name in NAMES}
     CLASSES: dict[str, type[Model]] = {

@@ -1,16 +1,21 @@
 """What the documentation promises: links lead somewhere, the example of a model is one."""
 
+import json
 import os
 import re
 import shutil
+import sqlite3
 import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
 from harness.catalogue import ROOT, available
+from harness.commands import CommandFile
+from harness.config import check
 from harness.present import pages
-from tests.checkout import copy, run
+from tests.checkout import BIN, copy, run
 
 PAGES = sorted(path for folder in (".", "docs", "config") for path in (ROOT / folder).glob("*.md"))
 
@@ -67,3 +72,40 @@ def test_check_model_wants_a_model(name: str) -> None:
     (line,) = done.stdout.splitlines()
     assert line.startswith(f"error: unknown model '{name}': expected MODEL=name")
     assert line.endswith(" ".join(available("models")))
+
+
+def test_example_of_an_environment_is_a_command() -> None:
+    page = (ROOT / "docs" / "your_own.md").read_text(encoding="utf-8")
+    (file,) = [b for b in re.findall(r"^```yaml\n((?:.*\n)*?)```", page, re.M) if "conda:" in b]
+    assert check(CommandFile, yaml.safe_load(file), "page").conda == "mine_environment.yaml"
+
+
+@pytest.mark.slow
+def test_example_of_a_command_and_of_added_rows(tmp_path: Path) -> None:
+    checkout = copy(tmp_path / "benchmark")
+    page = (ROOT / "docs" / "your_own.md").read_text(encoding="utf-8")
+    files = dict(re.findall(r"^### `(\S+)`\n\n```\w+\n((?:.*\n)*?)```", page, re.MULTILINE))
+    assert files.keys() == {"mine.py", "config/models/mine.yaml", "mine.yaml"}
+    for file, content in files.items():
+        (checkout / file).write_text(content)
+    blocks = re.findall(r"^```bash\n((?:.*\n)*?)```", page, re.MULTILINE)
+    done = subprocess.run(
+        ["bash", "-e", "-c", "".join(blocks)],
+        cwd=checkout,
+        env=os.environ | {"PATH": f"{BIN}{os.pathsep}{os.defpath}"},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    assert done.returncode == 0, done.stdout
+
+    cell = checkout / "results" / "smoke" / "generation" / "sines" / "mine" / "0"
+    record = json.loads((cell / "record.json").read_text())
+    assert record["status"] == "done" and record["settings"]["files"] == ["mine.py"]
+    assert "mine" in (checkout / "results" / "smoke" / "tables" / "table1_smoke.csv").read_text()
+    for name, table in {"elsewhere": "table1_paper", "zero": "table2_paper"}.items():
+        assert name in (checkout / "results" / "own" / "tables" / f"{table}.csv").read_text()
+    with sqlite3.connect(checkout / "results" / "mlflow" / "mlflow.db") as database:
+        tracked = database.execute("select value from params where key = 'command'").fetchall()
+    assert tracked == [("python mine.py {data} {seed} {n} {out}",)]
+    assert (checkout / "scores.csv").read_text().startswith("row,name,value,spread,n\ns0.npz")

@@ -13,7 +13,8 @@ import yaml
 from harness import catalogue
 from harness.catalogue import ROOT, merge
 from harness.cells import cells, describe_dataset
-from harness.config import Settings, schemas
+from harness.config import Settings
+from harness.schemas import schemas
 from tests.checkout import configuration, copy, planned, run, snakemake, write_yaml
 
 CONFIGS = sorted(p.name for p in (ROOT / "config").glob("*.yaml") if "budget:" in p.read_text())
@@ -167,6 +168,67 @@ def test_mistakes_in_a_model_file(tmp_path: Path, changes: dict, message: str) -
     done = run("snakemake", "-n", cwd=checkout)
     assert done.returncode != 0
     assert message in done.stdout
+
+
+COMMAND = {"label": "Mine", "group": "g", "tasks": ["generation"], "command": "run {out}"}
+
+
+def with_command(folder: Path, changes: dict) -> Path:
+    """Copy the checkout, and add a model that is a command and a grid with its cell."""
+    checkout = copy(folder / "benchmark")
+    write_yaml(checkout / "config" / "models" / "mine.yaml", COMMAND | changes)
+    block = MICRO["grid"][0] | {"models": ["mine"]}
+    write_yaml(checkout / "mine.yaml", MICRO | {"grid": [block]})
+    return checkout
+
+
+# Neither conda nor apptainer need be there to see what a rule asks for.
+ENVIRONMENT = """
+from pathlib import Path
+from snakemake.api import OutputSettings, SnakemakeApi
+from snakemake.settings.types import ConfigSettings, ResourceSettings
+
+with SnakemakeApi(OutputSettings()) as api:
+    config = ConfigSettings(configfiles=[Path("mine.yaml")])
+    workflow = api.workflow(ResourceSettings(), config, snakefile=Path("Snakefile"))._workflow
+    rule = workflow.get_rule("command_mine")
+    print("conda:", rule.conda_env, "container:", rule.container_img)
+"""
+
+
+@pytest.mark.parametrize(
+    ("changes", "wanted"),
+    [
+        ({}, "conda: ../../environment.yml container: None"),
+        ({"conda": "r.yaml"}, "conda: ../../r.yaml container: None"),
+        ({"container": "docker://julia:1.10"}, "conda: None container: docker://julia:1.10"),
+    ],
+    ids=["the project's", "conda", "container"],
+)
+def test_a_command_runs_in_its_own_environment(tmp_path: Path, changes: dict, wanted: str) -> None:
+    checkout = with_command(tmp_path, changes | {"files": ["mine.R"]})
+    for file in ("mine.R", "r.yaml"):
+        (checkout / file).write_text("dependencies: [r-base]")
+    done = run("python", "-c", ENVIRONMENT, cwd=checkout)
+    assert wanted in done.stdout
+    jobs = planned(snakemake(checkout, "-n", "--configfile", "mine.yaml"))
+    assert jobs["command_mine"] == jobs["given"] == jobs["answer"] == 1 and "train" not in jobs
+    assert "Congratulations" in snakemake(checkout, "--lint")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"command": "run {dta} {out}"}, "config/models/mine.yaml: command: Value error, unknown"),
+        ({"files": ["mine.R"]}, "config/models/mine.yaml: no such file: mine.R"),
+        ({"tasks": ["interpolation"]}, "mine.yaml: expected a model of generation, found one of"),
+    ],
+    ids=["placeholder", "file", "task"],
+)
+def test_mistakes_in_a_command(tmp_path: Path, changes: dict, message: str) -> None:
+    checkout = with_command(tmp_path, changes)
+    done = run("snakemake", "-n", "--configfile", "mine.yaml", cwd=checkout)
+    assert done.returncode != 0 and message in done.stdout and "Job stats" not in done.stdout
 
 
 @pytest.mark.parametrize("kind", ["models", "datasets"])

@@ -106,9 +106,9 @@ def figure3(records: list[Path], out: Path) -> int:
 
 def schemas(out: Path) -> int:
     """Write the JSON schemas of the configuration files."""
-    from harness import config
     from harness.records import write_json
+    from harness.schemas import schemas
 
-    for name, schema in config.schemas().items():
+    for name, schema in schemas().items():
         write_json(out / f"{name}.schema.json", schema)
     return 0

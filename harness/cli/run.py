@@ -22,6 +22,10 @@ def add_commands(add: Add) -> None:
     sub.add_argument("cell", **CELL)
     sub.add_argument("--data", **PREPARED)
 
+    sub = add(command)
+    sub.add_argument("cell", **CELL)
+    sub.add_argument("--data", **PREPARED)
+
     sub = add(evaluate)
     sub.add_argument("cell", **CELL)
     sub.add_argument("--data", **PREPARED)
@@ -51,7 +55,7 @@ def train(cell: Path, data: Path) -> int:
 
     spec = read_cell(cell)
     if not isinstance(spec, CellSpec):
-        raise UserError(f"{cell}: expected the cell of a model, found the control {spec.model}")
+        raise UserError(f"{cell}: expected the cell of a model, found the {spec.kind} {spec.model}")
     with device() as where:
         try:
             dataset = Dataset.load(data)
@@ -66,15 +70,37 @@ def train(cell: Path, data: Path) -> int:
     return 0
 
 
-def evaluate(cell: Path, data: Path, description: Path, evaluation: Path) -> int:
-    """Score a trained cell or a control and write its record."""
+def command(cell: Path, data: Path) -> int:
+    """Write what the command of a cell is given, and the script that runs it."""
     from datasets.base import Dataset, Unavailable
-    from datasets.files import sha256
-    from harness import records
-    from harness.cells import CellSpec, read_cell
-    from harness.run import summary
+    from harness.cells import CommandSpec, read_cell
+    from harness.run.command import prepare
+
+    spec = read_cell(cell)
+    if not isinstance(spec, CommandSpec):
+        raise UserError(f"{cell}: expected a command's cell, found the {spec.kind} {spec.model}")
+    try:
+        dataset = Dataset.load(data)
+    except Unavailable:
+        dataset = None  # the record will say why
+    prepare(spec, dataset, cell)
+    return 0
+
+
+def evaluate(cell: Path, data: Path, description: Path, evaluation: Path) -> int:
+    """Score a trained cell, a command's answer or a control, and write its record."""
+    from datasets.base import Dataset, Unavailable
+    from harness.cells import CellSpec, CommandSpec, ControlSpec, read_cell
+    from harness.run.answers import read_command
     from harness.run.devices import device
-    from harness.run.evaluate import Evaluated, evaluate_control, evaluate_model, skipped
+    from harness.run.evaluate import (
+        Evaluated,
+        evaluate_answer,
+        evaluate_control,
+        evaluate_model,
+        skipped,
+        write,
+    )
     from harness.run.generation import ScoringSetup
     from harness.run.outcome import read_outcome
 
@@ -90,14 +116,14 @@ def evaluate(cell: Path, data: Path, description: Path, evaluation: Path) -> int
                 outcome = read_outcome(cell)
                 weights = cell / "weights.safetensors"
                 done = evaluate_model(spec, setup, outcome, weights, where)
-            else:
+            elif isinstance(spec, CommandSpec):
+                outcome, answer = read_command(spec, setup.dataset, cell, where)
+                done = evaluate_answer(spec, setup, outcome, answer, where)
+            elif isinstance(spec, ControlSpec):
                 done = evaluate_control(spec, setup, where)
-    samples = {} if done.samples is None else {"samples": done.samples}
-    arrays = {"summary.npz": done.summary, "samples.npz": samples, "errors.npz": done.errors}
-    for name, content in arrays.items():
-        summary.write(cell / name, content)
-    files = {name: sha256(cell / name) for name in arrays}
-    records.write(done.record.model_copy(update={"files": files}), cell / "record.json")
+            else:
+                raise UserError(f"{cell}: expected a cell of the grid, found the {spec.kind} row")
+    write(done, cell)
     print(done.record.status + because(done.record.reason))
     return 0
 

@@ -1,11 +1,21 @@
-"""The command that scores samples of a user."""
+"""Commands for what a user brings: score samples, hand out what a model is given, add rows."""
 
+import io
+import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from harness.cli.common import DATA, MIRROR, Add
+from harness.cli.common import DATA, MIRROR, OUT, Add, written
 from harness.cli.data import load_dataset
 from harness.errors import UserError
+from harness.tasks import TASKS, Task
+
+if TYPE_CHECKING:
+    from harness.run.generation import ScoringSetup
+
+CONTROLS = Path("results", "controls")  # scores of controls, kept
+WIDTH = 1000  # columns where no terminal says how many there are: nothing is cut
+PREPARED: dict[str, Any] = {"type": Path, "help": "prepared data, such as a reduced FLAME's"}
 
 
 def add_commands(add: Add) -> None:
@@ -13,9 +23,36 @@ def add_commands(add: Add) -> None:
     sub = add(score)
     sub.add_argument("--dataset", required=True, help="a name in config/datasets/")
     sub.add_argument("--samples", type=Path, required=True, help=".npz, .npy or .csv; (n, L, D)")
+    _add_settings(sub)
+    sub.add_argument("--out", type=Path, help="file for all scores, .json or .csv")
+
+    sub = add(export)
+    sub.add_argument("--dataset", required=True, help="a name in config/datasets/")
+    sub.add_argument("--task", choices=TASKS, required=True)
     sub.add_argument("--data", **DATA)
     sub.add_argument("--mirror", **MIRROR)
-    sub.add_argument("--prepared", type=Path, help="prepared data, such as a reduced FLAME's")
+    sub.add_argument("--prepared", **PREPARED)
+    sub.add_argument("--out", **OUT, help="file of the arrays, .npz")
+
+    sub = add(add_row, "add")
+    sub.add_argument("--dataset", required=True, help="a name in config/datasets/")
+    sub.add_argument("--name", required=True, help="of the row: letters, digits, underscores")
+    files = sub.add_mutually_exclusive_group(required=True)
+    files.add_argument("--samples", type=Path, nargs="+", help="a file for each seed: 0, 1, ...")
+    files.add_argument("--predictions", type=Path, nargs="+", help="likewise, .npz")
+    sub.add_argument("--task", choices=TASKS, default="generation", help="of the predictions")
+    sub.add_argument("--note", nargs="+", default=[], metavar="KEY=VALUE", help="settings to keep")
+    sub.add_argument("--budget", default="paper", help="beside whose rows (default: paper)")
+    sub.add_argument(
+        "--records", type=Path, default=Path("results/own"), help="folder (default: results/own)"
+    )
+    _add_settings(sub)
+
+
+def _add_settings(sub: Any) -> None:
+    sub.add_argument("--data", **DATA)
+    sub.add_argument("--mirror", **MIRROR)
+    sub.add_argument("--prepared", **PREPARED)
     sub.add_argument("--fits", type=int, default=5, help="evaluator fits (default: 5)")
     sub.add_argument("--epochs", type=int, default=100, help="epochs of a fit (default: 100)")
 
@@ -28,43 +65,136 @@ def score(
     prepared: Path | None,
     fits: int,
     epochs: int,
+    out: Path | None,
 ) -> int:
     """Score samples of your own beside the controls of a data set.
 
     Samples are in the data set's normalised units (docs/data.md), n series of its length.
     """
     from harness import catalogue  # before torch is loaded: most mistakes are here
-    from harness.cells import Scoring
-    from harness.config import Evaluation, check
 
-    description = catalogue.dataset(dataset)
+    catalogue.dataset(dataset)
     if not samples.is_file():
         raise UserError(f"{samples}: no such file")
+    if out is not None and out.suffix.lower() not in (".json", ".csv"):
+        raise UserError(f"--out: expected a .json or .csv file, found {out}")
 
     from rich.console import Console
 
-    from harness.run.generation import ScoringSetup
-    from harness.run.own_samples import compare, read_samples
+    from harness.run.beside import compare, write_rows
+    from harness.run.own_samples import read_samples
 
-    evaluation = check(Evaluation, {"fits": fits, "epochs": epochs}, "score")
-    path = prepared or Path("results/paper/data") / f"{dataset}.npz"
-    setup = ScoringSetup(
-        _prepared(path, dataset, description, data, mirror),
-        Scoring(dataset=description, evaluation=evaluation),
-    )
-    compare(setup, read_samples(samples, setup.test.shape), samples.name, Console())
+    setup = _setup(dataset, prepared, data, mirror, {"fits": fits, "epochs": epochs})
+    read = read_samples(samples, setup.test.shape)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # an arrow that it lacks must not end the command
+    console = Console(width=None if sys.stdout.isatty() else WIDTH)
+    rows = compare(setup, read, samples.name, console, CONTROLS)
+    if out is not None:
+        write_rows(out, setup, rows)
     return 0
 
 
-def _prepared(path: Path, dataset: str, description: Any, data: Path, mirror: Path | None) -> Any:
-    """The data set of the paper's grid; made here, from sources that are fetched if need be."""
+def export(
+    dataset: str,
+    task: Task,
+    data: Path,
+    mirror: Path | None,
+    prepared: Path | None,
+    out: Path,
+) -> int:
+    """Write the arrays that a model of a task is given, without the values that it must not see.
+
+    docs/your_own.md explains them.
+    """
+    from datasets.files import save_arrays
+    from harness.run.given import given
+    from harness.run.view import View
+
+    if out.suffix != ".npz":
+        raise UserError(f"--out: expected an .npz file, found {out}")
+    save_arrays(out, given(View(_dataset(dataset, prepared, data, mirror), task)))
+    return written([out])
+
+
+def add_row(
+    dataset: str,
+    name: str,
+    samples: list[Path] | None,
+    predictions: list[Path] | None,
+    task: Task,
+    note: list[str],
+    budget: str,
+    records: Path,
+    data: Path,
+    mirror: Path | None,
+    prepared: Path | None,
+    fits: int,
+    epochs: int,
+) -> int:
+    """Score samples or predictions of your own and write them down as records: rows of tables.
+
+    One file for each training seed. docs/your_own.md says what the files hold.
+    """
+    files = samples or predictions or []
+    if (task == "generation") != bool(samples):
+        raise UserError(
+            "expected --samples, or --predictions with --task reconstruction, interpolation or"
+            " extrapolation"
+        )
+    notes = dict(_note(text) for text in note)
+
+    from harness.run import added
+
+    folders = added.folders_of(records, budget, task, dataset, name, len(files))
+    added.check_row(name, budget, folders)
+    setup = _setup(dataset, prepared, data, mirror, {"fits": fits, "epochs": epochs})
+    added.add(setup, task, name, budget, files, notes, folders)
+    return written(folder / "record.json" for folder in folders)
+
+
+def _note(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not (key and equals):
+        raise UserError(f"--note: expected key=value, found {text!r}")
+    return key, value
+
+
+def _setup(
+    name: str,
+    prepared: Path | None,
+    data: Path,
+    mirror: Path | None,
+    evaluation: dict[str, int],
+) -> "ScoringSetup":
+    """Return what rows of a data set are scored against, with the paper's protocol."""
+    from harness import catalogue
+    from harness.cells import Scoring
+    from harness.config import Evaluation, check
+
+    settings = check(Evaluation, evaluation, "evaluation")  # before torch is loaded
+
+    from harness.run.generation import ScoringSetup
+
+    scoring = Scoring(dataset=catalogue.dataset(name), evaluation=settings)
+    return ScoringSetup(_dataset(name, prepared, data, mirror), scoring)
+
+
+def _dataset(name: str, prepared: Path | None, data: Path, mirror: Path | None) -> Any:
+    """Return the data set of the paper's grid; made here, from files fetched if need be."""
     from datasets.base import Dataset
     from datasets.fetch import fetch_file
+    from harness import catalogue
 
-    if path.exists():
-        return Dataset.load(path)
+    description = catalogue.dataset(name)
+    path = prepared or Path("results/paper/data") / f"{name}.npz"
+    if prepared or path.exists():
+        found = Dataset.load(path)
+        if found.name != name:
+            raise UserError(f"{path}: expected the data set {name!r}, found {found.name!r}")
+        return found
     if description.shards:
         raise UserError(f"{path}: not there; make it with: snakemake --cores all -- {path}")
     for file in description.files:
         fetch_file(file, data, mirror)
-    return load_dataset(dataset, description, [data / file for file in description.files])
+    return load_dataset(name, description, [data / file for file in description.files])

@@ -38,7 +38,7 @@ def measure_models(out: Path, only: list[str] | None = None) -> list[Cost]:
     only : list of str or None
         Names in config/models/; by default all that are no variant of another one.
     """
-    every = [n for n in catalogue.available("models") if not catalogue.model(n).variant_of]
+    every = [n for n in catalogue.trained() if not catalogue.model(n).variant_of]
     names = only or every
     jobs = [
         (name, size)

@@ -9,10 +9,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from harness.cells import CellSpec, ControlSpec, Scoring
-from harness.contract import Diverged
+from datasets.files import sha256
+from harness import records
+from harness.cells import AddedSpec, CellSpec, CommandSpec, ControlSpec, Scoring, Spec
+from harness.contract import Diverged, Prediction
 from harness.records import FORMAT, Record, Score, circumstances
 from harness.run import generation, prediction, summary
+from harness.run.answers import Answer
 from harness.run.build import load_trained
 from harness.run.generation import ScoringSetup, Series
 from harness.run.memory import OutOfMemory, raising_out_of_memory
@@ -83,9 +86,35 @@ def evaluate_control(spec: ControlSpec, setup: ScoringSetup, device: torch.devic
     return _evaluate(spec, setup, None, work, device)
 
 
-def skipped(
-    spec: CellSpec | ControlSpec, scoring: Scoring, reason: str, device: torch.device
-) -> Record:
+def evaluate_answer(
+    spec: CommandSpec | AddedSpec,
+    setup: ScoringSetup,
+    outcome: Outcome | None,
+    answer: Answer | None,
+    device: torch.device,
+) -> Evaluated:
+    """Score samples or predictions that were made elsewhere; none of a command that failed."""
+
+    def work() -> _Scored:
+        assert answer is not None, "only a command that failed has no answer"
+        if isinstance(answer, Prediction):
+            return _prediction_given(spec, setup, answer)
+        return _samples_given(setup, answer, device)
+
+    return _evaluate(spec, setup, outcome, work, device)
+
+
+def write(done: Evaluated, directory: Path) -> None:
+    """Write a cell's record and the arrays beside it, the record last."""
+    samples = {} if done.samples is None else {"samples": done.samples}
+    arrays = {"summary.npz": done.summary, "samples.npz": samples, "errors.npz": done.errors}
+    for name, content in arrays.items():
+        summary.write(directory / name, content)
+    files = {name: sha256(directory / name) for name in arrays}
+    records.write(done.record.model_copy(update={"files": files}), directory / "record.json")
+
+
+def skipped(spec: Spec, scoring: Scoring, reason: str, device: torch.device) -> Record:
     """Return the record of a cell whose data cannot be had."""
     return Record(
         **_identity(spec, scoring),
@@ -111,7 +140,7 @@ def skipped(
 
 
 def _evaluate(
-    spec: CellSpec | ControlSpec,
+    spec: Spec,
     setup: ScoringSetup,
     outcome: Outcome | None,
     work: Callable[[], _Scored],
@@ -159,7 +188,7 @@ def _evaluate(
     return Evaluated(record, done.summary, done.errors, done.samples)
 
 
-def _identity(spec: CellSpec | ControlSpec, scoring: Scoring) -> dict[str, Any]:
+def _identity(spec: Spec, scoring: Scoring) -> dict[str, Any]:
     """Return the fields of a record that follow from the cell's description alone."""
     evaluation = scoring.evaluation
     generates = spec.task == "generation"
@@ -168,6 +197,9 @@ def _identity(spec: CellSpec | ControlSpec, scoring: Scoring) -> dict[str, Any]:
         training = spec.training.model_dump(mode="json", exclude_defaults=True)
         settings = {"class": spec.class_, "config": spec.config, "training": training}
         settings |= {"variant_of": spec.variant_of} if spec.variant_of else {}
+    elif not isinstance(spec, ControlSpec):
+        of_record = {"kind", "task", "dataset", "model", "seed", "budget", "protocol"}
+        settings = spec.model_dump(mode="json", exclude=of_record, exclude_defaults=True)
     return {
         "format": FORMAT,
         "task": spec.task,
@@ -188,7 +220,10 @@ def _identity(spec: CellSpec | ControlSpec, scoring: Scoring) -> dict[str, Any]:
 
 
 def _generated(spec: CellSpec, setup: ScoringSetup, weights: Path, device: torch.device) -> _Scored:
-    samples = generation.draw(spec, setup.dataset, weights, device)
+    return _samples_given(setup, generation.draw(spec, setup.dataset, weights, device), device)
+
+
+def _samples_given(setup: ScoringSetup, samples: Series, device: torch.device) -> _Scored:
     sampled = time.monotonic()
     scores, errors = generation.score(setup, samples, device)
     return _Scored(scores, summary.summarise(setup.test, samples), errors, samples, sampled)
@@ -226,4 +261,19 @@ def _control_predicted(spec: ControlSpec, setup: ScoringSetup) -> _Scored:
     scores.append(prediction.validation_error(seen, predict, size, generator))
     sampled = time.monotonic()
     examples = prediction.examples(seen, predict, setup.evaluation.draws, generator)
+    return _Scored(scores, examples, errors, None, sampled)
+
+
+def _prediction_given(
+    spec: CommandSpec | AddedSpec, setup: ScoringSetup, made: Prediction
+) -> _Scored:
+    sampled = time.monotonic()
+    seen = view(spec, setup.dataset)
+    generator = torch_stream(spec, "sampling", torch.device("cpu"))
+    predict = prediction.stored(setup.dataset.test, made)
+    # They are of the protocol's hidden points, and of no other share.
+    settings = setup.evaluation.model_copy(update={"shares": []})
+    size, descriptors = prediction.BATCH, setup.description.descriptors
+    scores, errors = prediction.score(seen, predict, settings, size, generator, descriptors)
+    examples = prediction.examples(seen, predict, settings.draws, generator)
     return _Scored(scores, examples, errors, None, sampled)

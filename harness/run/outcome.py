@@ -31,7 +31,7 @@ class Outcome:
     best_validation_loss: float | None
     last_validation_loss: float | None
     seconds: float
-    peak_memory_bytes: int
+    peak_memory_bytes: int | None
     parameters: int
     config_hash: str
     code_hash: str

@@ -21,7 +21,8 @@ from metrics.crps import crps_gaussian, crps_samples
 from metrics.elbo import likelihood_floor
 from metrics.error import Sums, bootstrap, ls4, macro, micro, sums
 
-Predict = Callable[[Batch, int, torch.Generator], Prediction]
+Indices = Int64[np.ndarray, "B"]  # of a batch's records in the data set
+Predict = Callable[[Indices, Batch, int, torch.Generator], Prediction]
 
 AVERAGES = {"micro": micro, "macro": macro, "ls4": ls4}
 BATCH = 64  # records that are predicted at once
@@ -32,7 +33,7 @@ CENTRAL = 0.8  # probability of the interval whose coverage is scored
 
 def predictor(model: Model, device: torch.device) -> Predict:
     """Return a model's predictions, on its own device."""
-    return lambda batch, draws, generator: model.predict(batch.to(device), draws, generator)
+    return lambda _, batch, draws, generator: model.predict(batch.to(device), draws, generator)
 
 
 def control_predictor(view: View, name: str) -> Predict:
@@ -40,7 +41,7 @@ def control_predictor(view: View, name: str) -> Predict:
     dataset, train = view.dataset, view.dataset.train
     control = interpolators.fit(name, dataset.x[train], dataset.t[train], dataset.mask[train])
 
-    def predict(batch: Batch, draws: int, generator: torch.Generator) -> Prediction:
+    def predict(_: Indices, batch: Batch, draws: int, generator: torch.Generator) -> Prediction:
         mean, std = control.predict(
             batch.visible.numpy(), batch.t.numpy(), batch.mask.numpy().astype(bool)
         )
@@ -50,7 +51,26 @@ def control_predictor(view: View, name: str) -> Predict:
     return predict
 
 
-def test_batches(view: View, size: int) -> Iterator[Int64[np.ndarray, "B"]]:
+def stored(test: Int64[np.ndarray, "n"], made: Prediction) -> Predict:
+    """Return predictions that were made before, whatever number of draws is asked for.
+
+    Parameters
+    ----------
+    test : (n,)
+        Sorted indices of the records that they are of.
+    made : Prediction
+        `mean` and `std` of shape (S, n, L, D); what L has beyond a batch's rows is padding.
+    """
+
+    def predict(indices: Indices, batch: Batch, _: int, generator: torch.Generator) -> Prediction:
+        at = torch.from_numpy(np.searchsorted(test, indices))
+        length = batch.x.shape[1]
+        return Prediction(*(array[:, at, :length] for array in made))
+
+    return predict
+
+
+def test_batches(view: View, size: int) -> Iterator[Indices]:
     """Yield the test records, those of similar length together, so that there is little padding."""
     test = view.dataset.test
     length = view.dataset.mask[test].any(-1).sum(1)
@@ -102,7 +122,7 @@ def score(
         found: dict[str, list[Sums]] = {}
         for indices in test_batches(view, size):
             batch = view.batch(indices, hidden)
-            prediction = predict(batch, draws, generator)
+            prediction = predict(indices, batch, draws, generator)
             for name, part in _errors(batch, prediction, generator).items():
                 found.setdefault(name, []).append(part)
         return {name: Sums.concatenate(parts) for name, parts in found.items()}
@@ -150,7 +170,7 @@ def validation_error(view: View, predict: Predict, size: int, generator: torch.G
     found = []
     for some in np.split(indices, range(size, len(indices), size)):
         batch = view.batch(some)
-        prediction = predict(batch, 1, generator)
+        prediction = predict(some, batch, 1, generator)
         error = (prediction.mean.mean(0).double().cpu().numpy() - batch.x.numpy()) ** 2
         found.append(sums(error, batch.target.numpy().astype(bool)))
     return _average("mse_validation", Sums.concatenate(found), "micro")
@@ -272,7 +292,7 @@ def examples(
     observed = dataset.mask[dataset.train].sum((0, 1))
     channels = np.sort(np.argsort(-observed, kind="stable")[:EXAMPLES])
     batch = view.batch(records)
-    prediction = predict(batch, draws, generator)
+    prediction = predict(records, batch, draws, generator)
     mean = prediction.mean[..., channels].cpu()
     std = prediction.std.cpu().expand(prediction.mean.shape)[..., channels]
     if len(mean) == 1:

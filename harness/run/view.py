@@ -22,7 +22,7 @@ import torch
 from jaxtyping import Bool, Float32
 
 from datasets.base import Dataset
-from harness.cells import CellSpec, ControlSpec
+from harness.cells import CellSpec, Spec
 from harness.config import Grid, Protocol
 from harness.contract import Batch, Task
 from harness.errors import UserError
@@ -85,7 +85,7 @@ class View:
         return t >= 0.5
 
 
-def view(spec: CellSpec | ControlSpec, dataset: Dataset) -> View:
+def view(spec: Spec, dataset: Dataset) -> View:
     """Return the view that a cell asks for.
 
     Raises

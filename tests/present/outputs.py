@@ -299,8 +299,10 @@ def _examples(cell: Record) -> dict[str, np.ndarray]:
     seen = View(dataset, cell.task, Protocol(**cell.protocol), grid)
     straight = prediction.control_predictor(seen, "linear")
 
-    def predict(batch: Batch, draws: int, generator: torch.Generator) -> Prediction:
-        mean, std = straight(batch, draws, generator)
+    def predict(
+        records: np.ndarray, batch: Batch, draws: int, generator: torch.Generator
+    ) -> Prediction:
+        mean, std = straight(records, batch, draws, generator)
         return Prediction(mean + 0.01 * len(cell.model), std + 0.2)
 
     return prediction.examples(seen, predict, 1, torch.Generator())

@@ -21,9 +21,10 @@ from harness.config import ControlEntry
 from harness.errors import UserError
 from harness.present import files
 from harness.run import controls
+from harness.run.beside import compare
 from harness.run.evaluate import evaluate_control
 from harness.run.generation import ScoringSetup, control_scores, score
-from harness.run.own_samples import compare, read_samples
+from harness.run.own_samples import read_samples
 from metrics import degradations
 from tests import specs
 

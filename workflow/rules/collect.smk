@@ -96,7 +96,7 @@ rule figures:
     input:
         records=of_cells("record.json"),
         summaries=of_cells("summary.npz"),
-        histories=of_cells("history.jsonl", controls=False),
+        histories=of_cells("history.jsonl", untrained=False),
         traces=traces(),
         powers=powers(),
         runtimes=run_times_of_all(),
@@ -156,7 +156,7 @@ rule report:
 rule track:
     input:
         records=of_cells("record.json"),
-        histories=of_cells("history.jsonl", controls=False),
+        histories=of_cells("history.jsonl", untrained=False),
         tables="<results>/tables",
         figures="<results>/figures",
         code=code("harness.present.tracking"),

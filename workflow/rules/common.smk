@@ -50,13 +50,16 @@ def read_grid():
             for name in study.models:
                 catalogue.model(name)
     for cell in grid:
-        if not cell.control:
-            code(cells.describe_cell(settings, cell).class_)
+        spec = checked(cells.describe_cell, settings, cell)
+        if isinstance(spec, cells.CellSpec):
+            code(spec.class_)
+    cells.traces(settings)
     return settings, grid
 
 
 SETTINGS, CELLS = checked(read_grid)
-MODELS = "|".join(catalogue.available("models"))
+COMMANDS = checked(catalogue.commands)
+MODELS = "|".join(checked(catalogue.trained))  # those that are trained here
 CELL = "<results>/{task}/{dataset}/{model}/{seed}"
 
 
@@ -96,17 +99,29 @@ def scoring_code(wildcards):
     return "harness.run.evaluate", *dataset(wildcards).scoring_references
 
 
+def commanded(model):
+    """Return the description of a model that is a command."""
+    return checked(catalogue.command, model)
+
+
+def conda_of(command):
+    """Return the environment file of a command: its own, or the project's; none with a container."""
+    file = commanded(command)
+    return None if file.container else f"../../{file.conda or 'environment.yml'}"
+
+
 def as_content(function):
     """Make a function of wildcards return what a JSON file of the workflow holds."""
     return lambda wildcards: function(wildcards).model_dump(mode="json", by_alias=True)
 
 
-def of_cells(name, controls=True, tasks=None):
+def of_cells(name, untrained=True, tasks=None):
     """Return a file of each cell's directory."""
     return [
         f"<results>/{cell.path}/{name}"
         for cell in CELLS
-        if (controls or not cell.control) and (tasks is None or cell.task in tasks)
+        if (untrained or not (cell.control or cell.model in COMMANDS))
+        and (tasks is None or cell.task in tasks)
     ]
 
 

@@ -102,7 +102,7 @@ use rule evaluate as control with:
         evaluation="<results>/evaluation.json",
         code=lambda wildcards: code(*scoring_code(wildcards)),
     wildcard_constraints:
-        model=rf"(?!(?:{MODELS})/)\w+",  # any row that is not a model's
+        model=rf"(?!(?:{'|'.join([MODELS, *COMMANDS])})/)\w+",  # any row that is not a model's
 
 
 # What the tests behind the verdicts can see on a data set.

@@ -1,0 +1,87 @@
+"""Samples or predictions that a user brings in files, scored as rows of the benchmark's tables."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from datasets.files import sha256
+from harness import catalogue
+from harness.cells import AddedSpec, Cell
+from harness.config import Protocol
+from harness.errors import UserError
+from harness.run.answers import read_answer
+from harness.run.evaluate import Evaluated, evaluate_answer, write
+from harness.run.generation import ScoringSetup
+from harness.run.view import view
+from harness.tasks import HIDING, Task
+
+
+def check_row(name: str, budget: str, folders: Sequence[Path]) -> None:
+    """Refuse a row whose name is no name or taken, or whose records are there.
+
+    Raises
+    ------
+    UserError
+    """
+    if not (name.isidentifier() and name.isascii()):
+        raise UserError(f"name: expected letters, digits and underscores, found {name!r}")
+    if name in catalogue.available("models") or name in catalogue.all_controls():
+        raise UserError(f"name: expected a new one, found that of the row {name!r}")
+    if budget not in catalogue.budgets():
+        known = ", ".join(catalogue.budgets())
+        raise UserError(f"budget: expected one of {known}, found {budget!r}")
+    for folder in folders:
+        if (folder / "record.json").exists():
+            raise UserError(f"{folder}: has a record; remove it, or choose another name")
+
+
+def folders_of(
+    records: Path, budget: str, task: Task, dataset: str, name: str, n: int
+) -> list[Path]:
+    """Return the directories of a row's cells, for seeds 0, 1, ..., n - 1."""
+    cells = (Cell(task, dataset, name, seed, control=False) for seed in range(n))
+    return [records / budget / cell.path for cell in cells]
+
+
+def add(
+    setup: ScoringSetup,
+    task: Task,
+    name: str,
+    budget: str,
+    files: Sequence[Path],
+    notes: dict[str, str],
+    folders: Sequence[Path],
+) -> None:
+    """Score the file of each seed and write its record, after all of them are scored.
+
+    Raises
+    ------
+    UserError, DataError
+        If a file does not hold what the task asks for, or cannot be scored. Nothing is written.
+    """
+    protocol = Protocol() if task in HIDING else None
+    answers = []
+    for seed, file in enumerate(files):
+        if not file.is_file():
+            raise UserError(f"{file}: no such file")
+        spec = AddedSpec(
+            task=task,
+            dataset=setup.dataset.name,
+            model=name,
+            seed=seed,
+            budget=budget,
+            file=file.name,
+            sha256=sha256(file),
+            notes=notes,
+            protocol=protocol,
+        )
+        answers.append((spec, read_answer(file, view(spec, setup.dataset))))
+    done: list[Evaluated] = []
+    for file, (spec, answer) in zip(files, answers, strict=True):
+        evaluated = evaluate_answer(spec, setup, None, answer, torch.device("cpu"))
+        if evaluated.record.status != "done":
+            raise UserError(f"{file}: {evaluated.record.reason}")
+        done.append(evaluated)
+    for evaluated, folder in zip(done, folders, strict=True):
+        write(evaluated, folder)
