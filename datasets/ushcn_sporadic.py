@@ -27,6 +27,7 @@ from jaxtyping import Float64
 
 from datasets import base
 from datasets.errors import DataError
+from datasets.text import number
 from datasets.ushcn import ELEMENTS, min_max
 
 D = len(ELEMENTS)
@@ -127,7 +128,7 @@ def read_table(path: Path) -> Float64[np.ndarray, "rows 12"]:
         rows = []
         for line in lines:
             try:
-                rows.append([float(word) for word in line])
+                rows.append([number(word) for word in line])
                 wrong = len(line) != len(COLUMNS)
             except ValueError:
                 wrong = True

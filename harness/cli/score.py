@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.cli.common import DATA, MIRROR, Add
-from harness.cli.data import load_dataset
+from harness.cli.data import load_dataset, source_files
 from harness.errors import UserError
 
 
@@ -59,12 +59,9 @@ def score(
 def _prepared(path: Path, dataset: str, description: Any, data: Path, mirror: Path | None) -> Any:
     """The data set of the paper's grid; made here, from sources that are fetched if need be."""
     from datasets.base import Dataset
-    from datasets.fetch import fetch_file
 
     if path.exists():
         return Dataset.load(path)
     if description.shards:
         raise UserError(f"{path}: not there; make it with: snakemake --cores all -- {path}")
-    for file in description.files:
-        fetch_file(file, data, mirror)
-    return load_dataset(dataset, description, [data / file for file in description.files])
+    return load_dataset(dataset, description, source_files(description, data, mirror))

@@ -3,6 +3,8 @@ rule fetch:
         # The command verifies it. `update`: a file that is there is never removed, only looked at again
         # if this rule changes.
         update("<data>/{path}"),
+    wildcard_constraints:
+        path="|".join(map(re.escape, sorted(catalogue.manifest_paths()))),
     log:
         "<logs>/fetch/{path}.log",
     retries: 2
@@ -58,6 +60,6 @@ rule prepare:
     message:
         "Read, normalise and split {wildcards.dataset}"
     shell:
-        "python -m harness prepare {wildcards.dataset} {input.parts}"
+        "python -m harness prepare {wildcards.dataset} {input.parts:q}"
         " --description {input.description} --out {output.data} --split {output.split} --report {output.report} {params.options:q}"
         " &> {log}"
