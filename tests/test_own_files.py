@@ -1,4 +1,4 @@
-"""Files of one's own: planned where they lie, refused where they are not, checked before training."""
+"""Files of one's own: planned where they lie, refused where they are not."""
 
 from pathlib import Path
 
@@ -74,8 +74,9 @@ def test_prepare_refuses_an_absent_file_and_writes_nothing(checkout: Path, tmp_p
     description.write_text(catalogue.dataset("solar_weekly").model_dump_json())
     outputs = [tmp_path / "out" / name for name in ("a.npz", "split.json", "report.json")]
     done = run(
-        "python", "-m", "harness", "prepare", "mine", "nowhere.tsf", "--description", str(description),
-        "--out", str(outputs[0]), "--split", str(outputs[1]), "--report", str(outputs[2]),
+        "python", "-m", "harness", "prepare", "mine", "nowhere.tsf",
+        "--description", str(description), "--out", str(outputs[0]),
+        "--split", str(outputs[1]), "--report", str(outputs[2]),
         cwd=checkout,
     )  # fmt: skip
     assert done.returncode == 1

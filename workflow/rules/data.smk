@@ -3,10 +3,10 @@ rule fetch:
         # The command verifies it. `update`: a file that is there is never removed, only looked at again
         # if this rule changes.
         update("<data>/{path}"),
-    wildcard_constraints:
-        path="|".join(map(re.escape, sorted(catalogue.manifest_paths()))),
     log:
         "<logs>/fetch/{path}.log",
+    wildcard_constraints:
+        path="|".join(map(re.escape, sorted(catalogue.manifest_paths()))),
     retries: 2
     conda:
         "../../environment.yml"
