@@ -9,7 +9,6 @@ Godahewa et al. 2021, "Monash Time Series Forecasting Archive", arXiv:2105.06643
 Zhou et al. 2023, "Deep Latent State Space Models for Time-Series Generation", arXiv:2212.12749.
 """
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from jaxtyping import Float64
 
 from datasets import base
 from datasets.errors import DataError
+from datasets.normalisation import low_and_range, mean_and_deviation
 from datasets.tsf import read_tsf
 
 
@@ -30,6 +30,7 @@ def load(
     normalise: str,
     expected: Mapping[str, int],
     split: Mapping[str, Any],
+    encoding: str = "cp1252",
 ) -> base.Dataset:
     """Read one .tsf file, check its size, normalise each series and split by series.
 
@@ -45,6 +46,8 @@ def load(
         The numbers of ``series`` and of time steps (``length``) that must be found.
     split : mapping
         ``seed`` and ``fractions`` of `datasets.base.split`.
+    encoding : str
+        Of the names in the file; the archive's is cp1252.
 
     Raises
     ------
@@ -59,7 +62,7 @@ def load(
     if len(files) != 1:
         raise DataError(f"data set {name}: expected one .tsf file, found {len(files)}")
     (path,) = files
-    tsf = read_tsf(path)
+    tsf = read_tsf(path, encoding)
     if len(tsf.series) != expected["series"]:
         raise DataError(f"{path}: expected {expected['series']} series, found {len(tsf.series)}")
     for series_name, series in zip(tsf.names, tsf.series, strict=True):
@@ -88,23 +91,15 @@ def load(
 
 
 def zscore(series: Float64[np.ndarray, "L"]) -> Float64[np.ndarray, "L"]:
-    """Subtract the mean and divide by the population standard deviation; NaN is left out.
-
-    A constant series becomes 0. The sums are exact (`math.fsum`): NumPy's order of summation
-    depends on the processor, and the digest of the data must not.
-    """
-    observed = series[np.isfinite(series)]
-    if observed.max() == observed.min():
-        return series * 0
-    mean = math.fsum(observed.tolist()) / len(observed)
-    variance = math.fsum(((observed - mean) ** 2).tolist()) / len(observed)
-    return (series - mean) / math.sqrt(variance)
+    """Subtract the mean and divide by the population standard deviation; a constant becomes 0."""
+    mean, deviation = mean_and_deviation(series)
+    return (series - mean) / deviation
 
 
 def minmax(series: Float64[np.ndarray, "L"]) -> Float64[np.ndarray, "L"]:
-    """Map the range of a series to [0, 1]; NaN is left out. A constant series becomes 0."""
-    low, high = np.nanmin(series), np.nanmax(series)
-    return series * 0 if low == high else (series - low) / (high - low)
+    """Map the range of a series to [0, 1]; a constant becomes 0."""
+    low, width = low_and_range(series)
+    return (series - low) / width
 
 
 NORMALISATIONS: dict[str, tuple[Callable[[np.ndarray], np.ndarray], str]] = {

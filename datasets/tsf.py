@@ -8,7 +8,6 @@ References
 Godahewa et al. 2021, "Monash Time Series Forecasting Archive", arXiv:2105.06643.
 """
 
-import math
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -20,10 +19,11 @@ import numpy as np
 from jaxtyping import Float64
 
 from datasets.errors import DataError
+from datasets.text import decode, number, plain
 
 HEADER = ("relation", "attribute", "frequency", "horizon", "missing", "equallength")
 OPTIONAL = ("horizon",)
-VALUES = {"missing": "true|false", "equallength": "true|false", "horizon": "[0-9]+"}
+VALUES = {"missing": "true|false", "equallength": "true|false", "horizon": "[0-9]{1,9}"}
 TYPES = ("string", "numeric", "date")
 DATE = "%Y-%m-%d %H-%M-%S"
 MISSING = "?"
@@ -46,7 +46,8 @@ class TsfFile:
     missing, equal_length : bool
         The file's claims that values may be missing and that all series are equally long.
     names : list of str
-        Each series' attributes other than dates, joined by ``/``; no two are equal.
+        Each series' attributes other than dates, joined by ``/``, no two equal; where there are
+        none, the series' place in the file: 1, 2, ...
     starts : list of datetime or None
         Each series' date attribute, if there is one.
     series : list of (L_i,) arrays
@@ -64,7 +65,7 @@ class TsfFile:
     series: list[Float64[np.ndarray, "_"]]
 
 
-def read_tsf(path: Path, encoding: str = "cp1252") -> TsfFile:
+def read_tsf(path: Path, encoding: str = "utf-8") -> TsfFile:
     """Read a .tsf file and check all that it claims about itself.
 
     Comment lines are never decoded, so that a stray byte in them does no harm.
@@ -81,6 +82,8 @@ def read_tsf(path: Path, encoding: str = "cp1252") -> TsfFile:
     names: dict[str, str] = {}  # name of a series -> where it stands
     starts: list[datetime | None] = []
     series: list[np.ndarray] = []
+    if not path.is_file():
+        raise DataError(f"{path}: no such file")
     with path.open("rb") as file:
         lines = _lines(file, path, encoding)
         header, attributes = _read_header(lines, path)
@@ -94,6 +97,7 @@ def read_tsf(path: Path, encoding: str = "cp1252") -> TsfFile:
                     f"and the values, separated by colons, found {len(fields)} attributes"
                 )
             name, start = _read_attributes(fields, attributes, where)
+            name = name or str(len(names) + 1)
             if name in names:
                 raise DataError(f"{where}: expected a new series, found {name} of {names[name]}")
             values = _read_values(text, missing, where)
@@ -122,15 +126,14 @@ def read_tsf(path: Path, encoding: str = "cp1252") -> TsfFile:
 
 def _lines(file: Iterable[bytes], path: Path, encoding: str) -> Iterator[tuple[str, str]]:
     """Yield ``file:line`` and text of each line that is neither empty nor a comment."""
-    for number, raw in enumerate(file, start=1):
-        where, raw = f"{path}:{number}", raw.strip()
+    for count, raw in enumerate(file, start=1):
+        where = f"{path}:{count}"
+        if not raw.endswith(b"\n"):  # such is a file that was cut in its last value
+            raise DataError(f"{where}: expected a line end, found the end of the file")
+        raw = raw.strip()
         if not raw or raw.startswith(b"#"):
             continue
-        try:
-            yield where, raw.decode(encoding)
-        except UnicodeDecodeError as error:
-            byte = raw[error.start]
-            raise DataError(f"{where}: expected {encoding} text, found byte {byte:#04x}") from None
+        yield where, decode(raw, encoding, where)
 
 
 def _read_header(
@@ -161,7 +164,7 @@ def _read_header(
         elif key in header:
             raise DataError(f"{where}: expected @{key} once, found it again")
         if key in VALUES and not re.fullmatch(VALUES[key], value):
-            raise DataError(f"{where}: expected @{key} {VALUES[key]}, found {value!r}")
+            raise DataError(f"{where}: expected @{key} {VALUES[key]}, found {value[:40]!r}")
         header[key] = value
     raise DataError(f"{path}: expected a line @data, found none")
 
@@ -177,7 +180,7 @@ def _read_attributes(
                 start = datetime.strptime(field, DATE)
                 continue
             if kind == "numeric":
-                float(field)
+                number(field)
         except ValueError:
             raise DataError(
                 f"{where}: expected a {kind} for attribute {attribute}, found {field!r}"
@@ -197,7 +200,7 @@ def _read_values(text: str, missing: bool, where: str) -> Float64[np.ndarray, "_
         raise DataError(f"{where}: expected values, found only missing ones")
     with suppress(ValueError):
         values = np.array([np.nan if word == MISSING else float(word) for word in words])
-        if np.isfinite(values).sum() == len(words) - holes:
+        if plain(text) and np.isfinite(values).sum() == len(words) - holes:
             return values
     position, word = next((k, w) for k, w in enumerate(words, 1) if not _is_value(w))
     raise DataError(f"{where}: expected a number or ? as value {position}, found {word!r}")
@@ -205,6 +208,7 @@ def _read_values(text: str, missing: bool, where: str) -> Float64[np.ndarray, "_
 
 def _is_value(word: str) -> bool:
     try:
-        return word == MISSING or math.isfinite(float(word))
+        number(word)
     except ValueError:
-        return False
+        return word == MISSING
+    return True

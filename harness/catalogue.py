@@ -7,6 +7,7 @@ are read here by everything that shows results, so no name of a model stands in 
 
 import copy
 import functools
+import re
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -51,6 +52,13 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected a mapping, found {type(content).__name__}")
     return content
+
+
+@functools.cache
+def manifest_paths() -> frozenset[str]:
+    """Return the paths of the files that can be fetched, in ``datasets/manifest.yaml``."""
+    sources = read_yaml(ROOT / "datasets" / "manifest.yaml")["sources"]
+    return frozenset(file["path"] for source in sources.values() for file in source["files"])
 
 
 @functools.cache  # planning reads a model's file once for each of its jobs
@@ -130,6 +138,10 @@ def check_name(kind: Kind, name: str, where: str = "") -> None:
         Naming the place, the name and the known ones.
     """
     known = available(kind)
+    if name in known and not re.fullmatch(r"\w[\w-]*", name):
+        raise UserError(
+            f"config/{kind}/{name}.yaml: expected a file named with letters, digits, _ and -"
+        )
     if name not in known:
         raise UserError(
             f"{where}unknown {kind[:-1]} {name!r}:"

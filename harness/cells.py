@@ -216,6 +216,23 @@ def describe_dataset(settings: Settings, name: str) -> DatasetFile:
     return check(DatasetFile, content, f"config/datasets/{name}.yaml")
 
 
+def check_own_files(name: str, description: DatasetFile) -> None:
+    """Refuse a data set whose files are neither in the manifest nor there.
+
+    Raises
+    ------
+    UserError
+        Naming the first; nothing is said of an optional data set.
+    """
+    for file in description.files:
+        known = file in catalogue.manifest_paths() or description.optional
+        if not known and not Path(file).is_file():
+            raise UserError(
+                f"config/datasets/{name}.yaml: files: expected a file that is there, or a path of"
+                f" datasets/manifest.yaml, found {file!r}"
+            )
+
+
 def describe_cell(settings: Settings, cell: Cell) -> Spec:
     """Return what a cell depends on, its data and the settings of its scores apart.
 

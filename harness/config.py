@@ -247,7 +247,9 @@ class DatasetFile(Strict):
         None, description="what models' files may call it by, together with its like"
     )
     loader: str = Field(pattern=REFERENCE, description="module:function -> Dataset")
-    files: list[str] = Field([], description="paths in datasets/manifest.yaml")
+    files: list[str] = Field(
+        [], description="paths in datasets/manifest.yaml, or of files of one's own"
+    )
     shards: list[int] = Field([], description="parts that are generated in parallel")
     shard: str | None = Field(None, pattern=REFERENCE, description="module:function")
     shard_options: dict[str, Any] = {}

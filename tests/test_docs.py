@@ -59,6 +59,29 @@ def test_example_of_a_model_passes_the_contract_tests(
     assert done.returncode == 0, done.stdout
 
 
+@pytest.mark.slow
+def test_your_own_data_lead_to_a_table(tmp_path: Path) -> None:
+    checkout = copy(tmp_path / "benchmark")
+    page = (ROOT / "docs" / "your_data.md").read_text(encoding="utf-8")
+    # the files below headings that end with a path, and the commands, in the order of the page
+    blocks = re.findall(r"(?:^#+ .*`(\S+)`\n\n)?```(\w+)\n((?:.*\n)*?)```", page, re.MULTILINE)
+    outputs = []
+    for file, kind, content in blocks:
+        if kind == "yaml":
+            (checkout / file).write_text(content)
+        else:
+            command = f"PATH={BIN}:$PATH\n{content}"
+            done = run("/bin/bash", "-e", "-c", command, cwd=checkout)
+            assert done.returncode == 0, done.stdout
+            outputs.append(done.stdout)
+    _, tides, table, _, load = outputs
+    assert "30 series of at most 20 steps, 2 channels" in tides
+    assert "reconstruction, interpolation, extrapolation (" in tides
+    assert "Tides" in table
+    assert re.search(r"^\| RNN +\| .*\d.*\|$", table, re.MULTILINE)
+    assert "drawn from 20 groups of series" in load and "tasks             generation" in load
+
+
 @pytest.mark.parametrize("name", ["", "ls"])  # the beginning of a name is no name
 def test_check_model_wants_a_model(name: str) -> None:
     done = subprocess.run(

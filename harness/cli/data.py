@@ -1,4 +1,4 @@
-"""Commands about data sets: fetch, generate, prepare."""
+"""Commands about data sets: fetch, generate, check, prepare."""
 
 import sys
 from pathlib import Path
@@ -29,6 +29,11 @@ def add_commands(add: Add) -> None:
     sub.add_argument("shard", type=int)
     sub.add_argument("--description", **DESCRIPTION)
     sub.add_argument("--out", **OUT)
+
+    sub = add(check_data, "check-data")
+    sub.add_argument("dataset", help="a name in config/datasets/")
+    sub.add_argument("--data", **DATA)
+    sub.add_argument("--mirror", **MIRROR)
 
     sub = add(prepare)
     sub.add_argument("dataset")
@@ -88,22 +93,66 @@ def prepare(
     An optional one fetches its files itself; if they cannot be had, that is what it writes.
     """
     from datasets.base import write_unavailable
-    from datasets.fetch import fetch_file
 
     described = read_description(description)
     out.parent.mkdir(parents=True, exist_ok=True)
     if described.optional:
         try:
-            files = [fetch_file(path, data, mirror).path for path in described.files]
+            files = source_files(described, data, mirror)
         except DataError as error:
             print(error, file=sys.stderr)
             write_unavailable(out, split, report, dataset, f"data not available: {error}")
             return 0
+    for file in files:
+        if not file.is_file():
+            raise UserError(f"{file}: expected a file that is there, found none")
     prepared = load_dataset(dataset, described, files)
     prepared.save(out)
     prepared.write_split(split)
     prepared.write_report(report)
     return 0
+
+
+def check_data(dataset: str, data: Path, mirror: Path | None) -> int:
+    """Say what is in a data set before anything is trained.
+
+    Its files are read as for a training (fetched first, if the manifest has them); nothing is
+    written.
+    """
+    from datasets.inspection import page
+    from harness import catalogue
+
+    description = catalogue.dataset(dataset)
+    if description.shards:
+        raise UserError(f"{dataset}: expected a data set that is read from files, found a made one")
+    files = source_files(description, data, mirror)
+    for line in page(load_dataset(dataset, description, files)):
+        print(line)
+    return 0
+
+
+def source_files(description: DatasetFile, data: Path, mirror: Path | None) -> list[Path]:
+    """Return the files of a data set: those of the manifest are fetched, others must be there.
+
+    Raises
+    ------
+    DataError
+        If one cannot be had.
+    """
+    from datasets.fetch import fetch_file
+    from harness import catalogue
+
+    files = []
+    for path in description.files:
+        if path in catalogue.manifest_paths():
+            files.append(fetch_file(path, data, mirror).path)
+        elif Path(path).is_file():
+            files.append(Path(path))
+        else:
+            raise DataError(
+                f"{path}: expected a file that is there, or a path of datasets/manifest.yaml"
+            )
+    return files
 
 
 def load_dataset(name: str, description: DatasetFile, files: list[Path]) -> "Dataset":

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.cli.common import DATA, MIRROR, OUT, Add, written
-from harness.cli.data import load_dataset
+from harness.cli.data import load_dataset, source_files
 from harness.errors import UserError
 from harness.tasks import TASKS, Task
 
@@ -183,7 +183,6 @@ def _setup(
 def _dataset(name: str, prepared: Path | None, data: Path, mirror: Path | None) -> Any:
     """Return the data set of the paper's grid; made here, from files fetched if need be."""
     from datasets.base import Dataset
-    from datasets.fetch import fetch_file
     from harness import catalogue
 
     description = catalogue.dataset(name)
@@ -195,6 +194,4 @@ def _dataset(name: str, prepared: Path | None, data: Path, mirror: Path | None) 
         return found
     if description.shards:
         raise UserError(f"{path}: not there; make it with: snakemake --cores all -- {path}")
-    for file in description.files:
-        fetch_file(file, data, mirror)
-    return load_dataset(name, description, [data / file for file in description.files])
+    return load_dataset(name, description, source_files(description, data, mirror))

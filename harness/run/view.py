@@ -91,7 +91,7 @@ def view(spec: Spec, dataset: Dataset) -> View:
     Raises
     ------
     UserError
-        If complete series are wanted of a data set that has gaps.
+        If complete series are wanted of a data set that has gaps, or several time grids.
     """
     if spec.task == "generation":
         check_complete(dataset)
@@ -100,11 +100,16 @@ def view(spec: Spec, dataset: Dataset) -> View:
 
 
 def check_complete(dataset: Dataset) -> None:
-    """Raise a `UserError` if a data set has gaps: only complete series can be generated."""
+    """Raise a `UserError` if a data set has gaps or several grids, which nobody generates."""
     if not dataset.mask.all():
         raise UserError(
             f"data set {dataset.name}: expected complete series for generation, found"
             f" {(~dataset.mask).mean():.0%} of the values missing"
+        )
+    if not (dataset.t == dataset.t[0]).all():
+        raise UserError(
+            f"data set {dataset.name}: expected series of the same times for generation, found"
+            " others"
         )
 
 

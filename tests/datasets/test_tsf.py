@@ -10,6 +10,7 @@ from datasets.tsf import read_tsf
 from harness.catalogue import ROOT
 
 TINY = ROOT / "tests" / "data" / "tiny" / "temperature_rain_like.tsf"
+FILES = ROOT / "tests" / "data" / "tsf"
 GOOD = """\
 # a comment
 @relation Two
@@ -103,8 +104,12 @@ def test_numeric_attributes_are_checked(tmp_path):
 
 
 def test_undecodable_bytes_outside_comments_are_refused(tmp_path):
-    with pytest.raises(DataError, match=r":9: expected cp1252 text, found byte 0x9d"):
-        read(tmp_path, GOOD.encode().replace(b"T1", b"T\x9d"))
+    text = GOOD.encode().replace(b"T1", b"T\x9d")
+    for encoding in ("utf-8", "cp1252"):
+        with pytest.raises(DataError, match=rf":9: expected {encoding} text, found byte 0x9d"):
+            read(tmp_path, text, encoding=encoding)
+    with pytest.raises(DataError, match=r":2: expected a known encoding, found 'utf-9'"):
+        read(tmp_path, text, encoding="utf-9")
 
 
 def test_headers_without_data_and_data_without_series_are_refused(tmp_path):
@@ -113,3 +118,29 @@ def test_headers_without_data_and_data_without_series_are_refused(tmp_path):
         read(tmp_path, head)
     with pytest.raises(DataError, match="expected series after @data, found none"):
         read(tmp_path, head + "@data\n")
+
+
+@pytest.mark.parametrize(
+    ("file", "message"),
+    [
+        ("underscore", r":8: expected a number or \? as value 1, found '1_000'$"),
+        ("cut_last_value", r":8: expected a line end, found the end of the file$"),
+        ("horizon", r":4: expected @horizon \[0-9\]\{1,9\}, found '9{40}'$"),
+        ("absent", r"absent\.tsf: no such file$"),
+    ],
+)
+def test_damaged_files_are_refused(file, message):
+    with pytest.raises(DataError, match=message):
+        read_tsf(FILES / f"{file}.tsf")
+
+
+def test_series_without_a_name_are_counted():
+    tsf = read_tsf(FILES / "only_date_attr.tsf")
+    assert tsf.names == ["1", "2"]
+    assert tsf.starts == [datetime(2020, 1, 1)] * 2
+
+
+def test_names_are_utf_8_or_what_is_said(tmp_path):
+    assert read_tsf(FILES / "utf8_russian_name.tsf").names == ["Википедия"]
+    latin = GOOD.replace("T1", "Zürich").encode("latin-1")
+    assert read(tmp_path, latin, encoding="latin-1").names[0] == "Zürich"

@@ -507,7 +507,7 @@ def test_series_are_numbered_by_the_order_of_their_ids(tmp_path):
         (0, "1.5", ":4: expected a whole number as ID"),
         (1, "-0.1", r":4: expected a Time in 0\.\.200"),
         (1, "200.1", r":4: expected a Time in 0\.\.200"),
-        (2, "nan", ":4: expected finite numbers"),
+        (2, "nan", ":4: expected 12 numbers, found"),
         (3, "x", ":4: expected 12 numbers"),
         (11, "0.5", ":4: expected flags of 0 and 1"),
         (11, "1.0,1.0", ":4: expected 12 numbers"),

@@ -2,6 +2,7 @@
 # Planning needs nothing but Snakemake: harness.cells and what it imports need YAML and pydantic, which
 # come with it.
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -49,6 +50,8 @@ def read_grid():
         for study in (settings.runtime, *settings.runtime.sizes.values()):
             for name in study.models:
                 catalogue.model(name)
+    for name in {cell.dataset for cell in grid}:
+        cells.check_own_files(name, cells.describe_dataset(settings, name))
     for cell in grid:
         spec = checked(cells.describe_cell, settings, cell)
         if isinstance(spec, cells.CellSpec):
@@ -78,7 +81,9 @@ def dataset_parts(wildcards):
     # An optional data set fetches its files itself: a file that cannot be had must not stop the rest.
     paths = [] if description.optional else description.files
     # `ancient`: what the manifest's hash has verified stays the same when it is looked at again.
-    files = [ancient(f"<data>/{path}") for path in paths]
+    # Files of one's own lie where the description says, and a change of them counts.
+    fetched = catalogue.manifest_paths()
+    files = [ancient(f"<data>/{path}") if path in fetched else path for path in paths]
     return files + [
         f"<results>/data/shards/{{dataset}}/{shard}.npz" for shard in description.shards
     ]

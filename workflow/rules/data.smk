@@ -5,6 +5,8 @@ rule fetch:
         update("<data>/{path}"),
     log:
         "<logs>/fetch/{path}.log",
+    wildcard_constraints:
+        path="|".join(map(re.escape, sorted(catalogue.manifest_paths()))),
     retries: 2
     conda:
         "../../environment.yml"
@@ -58,6 +60,6 @@ rule prepare:
     message:
         "Read, normalise and split {wildcards.dataset}"
     shell:
-        "python -m harness prepare {wildcards.dataset} {input.parts}"
+        "python -m harness prepare {wildcards.dataset} {input.parts:q}"
         " --description {input.description} --out {output.data} --split {output.split} --report {output.report} {params.options:q}"
         " &> {log}"

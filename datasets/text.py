@@ -1,0 +1,78 @@
+"""Text files of numbers, read more strictly than Python and spreadsheets do."""
+
+import csv
+import math
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from datasets.errors import DataError
+
+MISSING = ("", "NA", "NaN", "nan")  # what usually stands for a missing value
+
+
+def number(word: str) -> float:
+    """Read a finite number; Python's `float` also takes ``1_000``, ``inf`` and Arabic digits.
+
+    Raises
+    ------
+    ValueError
+        If the word is anything else.
+    """
+    value = float(word)
+    if not plain(word) or not math.isfinite(value):
+        raise ValueError(word)
+    return value
+
+
+def plain(text: str) -> bool:
+    """Tell whether the numbers in a text are written in ASCII digits, without underscores."""
+    return text.isascii() and "_" not in text
+
+
+def decode(raw: bytes, encoding: str, where: str) -> str:
+    """Decode a line.
+
+    Raises
+    ------
+    DataError
+        If there is no such encoding or it does not know a byte.
+    """
+    try:
+        return raw.decode(encoding)
+    except LookupError:
+        raise DataError(f"{where}: expected a known encoding, found {encoding!r}") from None
+    except UnicodeError as error:
+        start = error.start if isinstance(error, UnicodeDecodeError) else 0
+        raise DataError(
+            f"{where}: expected {encoding} text, found byte {raw[start]:#04x};"
+            " the option `encoding` names another encoding"
+        ) from None
+
+
+def csv_lines(path: Path, delimiter: str, encoding: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield number and words of the lines of a CSV file; empty lines are left out.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be read or is no CSV, naming the line.
+    """
+    if len(delimiter) != 1:
+        raise DataError(f"delimiter: expected one character, found {delimiter!r}")
+    try:
+        with path.open("rb") as file:
+            lines = csv.reader(_decoded(file, path, encoding), delimiter=delimiter, strict=True)
+            try:
+                for words in lines:
+                    if words:
+                        yield lines.line_num, words
+            except csv.Error as error:
+                raise DataError(f"{path}:{lines.line_num}: expected CSV, found {error}") from None
+    except OSError as error:
+        raise DataError(f"{path}: expected a file to read, found {error.strerror}") from None
+
+
+def _decoded(file: Iterable[bytes], path: Path, encoding: str) -> Iterator[str]:
+    for count, raw in enumerate(file, start=1):
+        text = decode(raw, encoding, f"{path}:{count}")
+        yield text.removeprefix("\ufeff") if count == 1 else text  # a byte-order mark
