@@ -54,12 +54,12 @@ COSTS = ("train_seconds", "sample_seconds", "score_seconds", "steps", "parameter
 COUNTS = ("n_train", "n_validation", "n_test", "length", "channels")
 
 
-def track(records_dir: Path, uri: str, artifacts: Path, extra: list[Path]) -> None:
-    """Bring the runs of an MLflow server or database up to date with the records below a folder.
+def track(records_dirs: Sequence[Path], uri: str, artifacts: Path, extra: list[Path]) -> None:
+    """Bring the runs of an MLflow server or database up to date with the records below folders.
 
     Parameters
     ----------
-    records_dir : Path
+    records_dirs : sequence of Path
         Searched for cells.
     uri : str
         ``sqlite:///...`` (brought to the newest schema first) or the address of a server.
@@ -73,7 +73,7 @@ def track(records_dir: Path, uri: str, artifacts: Path, extra: list[Path]) -> No
     UserError
         If there is no record, two are of the same cell, or no server answers.
     """
-    found = files.find([records_dir])
+    found = files.find(records_dirs)
     location = None
     if uri.startswith(SQLITE):
         location = artifacts.resolve().as_uri()
