@@ -69,10 +69,7 @@ def train(cell: Path, data: Path) -> int:
 def evaluate(cell: Path, data: Path, description: Path, evaluation: Path) -> int:
     """Score a trained cell or a control and write its record."""
     from datasets.base import Dataset, Unavailable
-    from datasets.files import sha256
-    from harness import records
     from harness.cells import CellSpec, read_cell
-    from harness.run import summary
     from harness.run.devices import device
     from harness.run.evaluate import Evaluated, evaluate_control, evaluate_model, skipped
     from harness.run.generation import ScoringSetup
@@ -92,12 +89,7 @@ def evaluate(cell: Path, data: Path, description: Path, evaluation: Path) -> int
                 done = evaluate_model(spec, setup, outcome, weights, where)
             else:
                 done = evaluate_control(spec, setup, where)
-    samples = {} if done.samples is None else {"samples": done.samples}
-    arrays = {"summary.npz": done.summary, "samples.npz": samples, "errors.npz": done.errors}
-    for name, content in arrays.items():
-        summary.write(cell / name, content)
-    files = {name: sha256(cell / name) for name in arrays}
-    records.write(done.record.model_copy(update={"files": files}), cell / "record.json")
+    done.write(cell)
     print(done.record.status + because(done.record.reason))
     return 0
 

@@ -49,15 +49,17 @@ def score(
     evaluation = check(Evaluation, {"fits": fits, "epochs": epochs}, "score")
     path = prepared or Path("results/paper/data") / f"{dataset}.npz"
     setup = ScoringSetup(
-        _prepared(path, dataset, description, data, mirror),
+        prepared_data(path, dataset, description, data, mirror),
         Scoring(dataset=description, evaluation=evaluation),
     )
     compare(setup, read_samples(samples, setup.test.shape), samples.name, Console())
     return 0
 
 
-def _prepared(path: Path, dataset: str, description: Any, data: Path, mirror: Path | None) -> Any:
-    """The data set of the paper's grid; made here, from sources that are fetched if need be."""
+def prepared_data(
+    path: Path, dataset: str, description: Any, data: Path, mirror: Path | None
+) -> Any:
+    """Return prepared data; what is not there is made of its sources, fetched if need be."""
     from datasets.base import Dataset
     from datasets.fetch import fetch_file
 

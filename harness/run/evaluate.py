@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from datasets.files import sha256
+from harness import records
 from harness.cells import CellSpec, ControlSpec, Scoring
 from harness.contract import Diverged
 from harness.records import FORMAT, Record, Score, circumstances
@@ -46,6 +48,15 @@ class Evaluated:
     summary: dict[str, np.ndarray]
     errors: dict[str, np.ndarray]
     samples: Series | None = None
+
+    def write(self, cell: Path) -> None:
+        """Write the arrays into the cell's directory, then the record with their digests."""
+        samples = {} if self.samples is None else {"samples": self.samples}
+        arrays = {"summary.npz": self.summary, "samples.npz": samples, "errors.npz": self.errors}
+        for name, content in arrays.items():
+            summary.write(cell / name, content)
+        files = {name: sha256(cell / name) for name in arrays}
+        records.write(self.record.model_copy(update={"files": files}), cell / "record.json")
 
 
 @dataclass(frozen=True)
