@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import yaml
 
+from harness import sweeps
 from harness.config import DEFAULT_ORDER, ControlEntry, DatasetFile, ModelFile, check
 from harness.errors import UserError
 
@@ -201,20 +202,26 @@ def label(name: str) -> str:
     """
     if name in available("models"):
         return model(name).label
+    base, settings = sweeps.parts(name)
+    if settings:
+        return f"{label(base)}: {', '.join(' '.join(setting) for setting in settings.items())}"
     return all_controls()[name].label if name in all_controls() else name
 
 
 def group(name: str) -> str | None:
     """Return what kind of model a model is; None for an unknown one."""
+    name = sweeps.parts(name)[0]
     return model(name).group if name in available("models") else None
 
 
 def order(name: str) -> int:
     """Return a model's place among the rows; rows of one place are sorted by name."""
+    name = sweeps.parts(name)[0]
     return model(name).order if name in available("models") else DEFAULT_ORDER
 
 
 def colour(name: str) -> str:
     """Return a model's colour: its own, or one that follows from its name alone."""
+    name = sweeps.parts(name)[0]
     own = model(name).colour if name in available("models") else None
     return own or SPARE_COLOURS[zlib.crc32(name.encode()) % len(SPARE_COLOURS)]

@@ -34,4 +34,5 @@ def test_the_commands_of_the_page_work(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stdout
         outputs.append(done.stdout)
     assert "RNN-VAE" in outputs[1] and "has no row of this data set" in outputs[1]
-    assert "scores within their tolerance" in outputs[2]
+    assert outputs[2].count(", chosen |") == 1 and "Chosen on the validation loss: " in outputs[2]
+    assert "scores within their tolerance" in outputs[3]

@@ -31,9 +31,9 @@ def dataset() -> Dataset:
 
 CELLS: dict[str, Spec] = {
     "generation": specs.cell(log_every=2, ema_decay=0.9),
-    "interpolation": specs.cell("baselines.rnn:RNN", {"latents": 4}, task="interpolation").model_copy(
-        update={"protocol": Protocol(hidden=0.3)}
-    ),
+    "interpolation": specs.cell(
+        "baselines.rnn:RNN", {"latents": 4}, task="interpolation"
+    ).model_copy(update={"protocol": Protocol(hidden=0.3)}),
     "control": specs.control("gaussian"),
     "predicting control": ControlSpec(
         task="extrapolation",

@@ -2,6 +2,7 @@
 # Planning needs nothing but Snakemake: harness.cells and what it imports need YAML and pydantic, which
 # come with it.
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from snakemake.exceptions import WorkflowError
 # The packages lie beside workflow/, which is not on Python's path where workflow/Snakefile is run.
 sys.path.insert(0, str(Path(workflow.current_basedir.path).parents[1]))
 
-from harness import catalogue, cells, sources
+from harness import catalogue, cells, sources, sweeps
 from harness.config import Settings, check
 from harness.errors import UserError
 from harness.tasks import TABLES
@@ -54,7 +55,8 @@ def read_grid():
 
 
 SETTINGS, CELLS = checked(read_grid)
-MODELS = "|".join(catalogue.available("models"))
+MODEL_NAMES = {*catalogue.available("models"), *(c.model for c in CELLS if not c.control)}
+MODELS = "|".join(map(re.escape, sorted(MODEL_NAMES)))
 CELL = "<results>/{task}/{dataset}/{model}/{seed}"
 
 
@@ -80,13 +82,13 @@ def dataset_parts(wildcards):
 
 
 def cell(wildcards):
-    control = wildcards.model not in catalogue.available("models")
+    control = wildcards.model not in MODEL_NAMES
     identity = {**wildcards, "seed": int(wildcards.seed)}
     return checked(cells.describe_cell, SETTINGS, cells.Cell(**identity, control=control))
 
 
 def model_code(wildcards):
-    return catalogue.model(wildcards.model).class_
+    return catalogue.model(sweeps.parts(wildcards.model)[0]).class_
 
 
 def scoring_code(wildcards):
