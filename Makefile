@@ -73,6 +73,7 @@ ui: $(READY)
 	    --artifacts-destination $(RESULTS)/mlflow/artifacts
 
 compare: $(READY)
+	@test -n "$(RECORDS)" || { echo "error: expected RECORDS=folder with records"; exit 1; }
 	@$(BIN)/python -m harness compare --records $(RECORDS)
 
 data: $(READY)
