@@ -6,20 +6,24 @@ PORT ?= 5000
 
 BIN := .venv/bin
 READY := .venv/ready
-DATABASE := results/mlflow/mlflow.db
+RESULTS ?= results
+RECORDS ?=
+DATABASE := $(RESULTS)/mlflow/mlflow.db
 MODELS := $(sort $(basename $(notdir $(wildcard config/models/*.yaml))))
 
 export DO_NOT_TRACK := true
 export MLFLOW_DISABLE_TELEMETRY := true
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test check-model ui data reference runtime tables schemas lint
+.PHONY: help demo test check-model ui compare data reference runtime tables schemas lint
 
 help:
 	@echo "make demo                   small run of everything, without a download; 3 to 6 minutes"
 	@echo "make test                   all tests"
 	@echo "make check-model MODEL=ls4  does a model keep the contract?"
 	@echo "make ui                     compare runs in the browser (PORT=$(PORT))"
+	@echo "make ui RESULTS=FOLDER      the same with the records below a folder, such as results/reference"
+	@echo "make compare RECORDS=FOLDER rows of your own beside the reference"
 	@echo "make data                   download all data sets"
 	@echo "make reference              train and score the reference results; some 5 hours on 2 cores"
 	@echo "make runtime                measure the reference run times, figure 3; hours, run nothing beside"
@@ -55,7 +59,10 @@ check-model: $(READY)
 # The workflow imports what it runs; the reference results come with the repository.
 ui: $(READY)
 	@# runs of one's own (results/mlflow/cpu.done) are not replaced by the reference
-	@if [ ! -e results/mlflow/cpu.done ] && \
+	@if [ "$(RESULTS)" != results ]; then \
+	    $(BIN)/python -m harness track --records "$(RESULTS)" --uri sqlite:///$(DATABASE) \
+	    --artifacts "$(RESULTS)/mlflow/artifacts"; \
+	elif [ ! -e results/mlflow/cpu.done ] && \
 	    find results/reference -name record.json 2>/dev/null | grep -q .; then \
 	    $(BIN)/python -m harness track --records results/reference \
 	    $(addprefix --tables ,$(wildcard results/reference/tables)) \
@@ -63,7 +70,12 @@ ui: $(READY)
 	@test -e $(DATABASE) || { echo "error: no runs yet; try: make demo"; exit 1; }
 	@echo "http://127.0.0.1:$(PORT)  (Ctrl-C ends it)"
 	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow server --host 127.0.0.1 --port $(PORT) \
-	    --backend-store-uri sqlite:///$(DATABASE) --artifacts-destination results/mlflow/artifacts
+	    --backend-store-uri sqlite:///$(DATABASE) \
+	    --artifacts-destination $(RESULTS)/mlflow/artifacts
+
+compare: $(READY)
+	@test -n "$(RECORDS)" || { echo "error: expected RECORDS=folder with records"; exit 1; }
+	@$(BIN)/python -m harness compare --records $(RECORDS)
 
 data: $(READY)
 	$(BIN)/python -m harness data

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import yaml
 
+from harness import sweeps
 from harness.commands import CommandFile
 from harness.config import (
     DEFAULT_ORDER,
@@ -138,9 +139,11 @@ def check_name(kind: Kind, name: str, where: str = "") -> None:
         Naming the place, the name and the known ones.
     """
     known = available(kind)
-    if name in known and not re.fullmatch(r"\w[\w-]*", name):
+    # A dash in a model's name begins the settings of a variant (`harness.sweeps`).
+    allowed, words = (r"[\w-]+", ", _ and -") if kind == "datasets" else (r"\w+", " and _")
+    if name in known and not re.fullmatch(allowed, name):
         raise UserError(
-            f"config/{kind}/{name}.yaml: expected a file named with letters, digits, _ and -"
+            f"config/{kind}/{name}.yaml: expected a file named with letters, digits{words}"
         )
     if name not in known:
         raise UserError(
@@ -257,22 +260,25 @@ def label(name: str) -> str:
     """
     if shown := _shown(name):
         return shown.label
+    base, settings = sweeps.parts(name)
+    if settings:
+        return f"{label(base)}: {', '.join(' '.join(setting) for setting in settings.items())}"
     return all_controls()[name].label if name in all_controls() else name
 
 
 def group(name: str) -> str | None:
     """Return what kind of model a model is; None for an unknown one."""
-    shown = _shown(name)
+    shown = _shown(sweeps.parts(name)[0])
     return shown.group if shown else None
 
 
 def order(name: str) -> int:
     """Return a model's place among the rows; rows of one place are sorted by name."""
-    shown = _shown(name)
+    shown = _shown(sweeps.parts(name)[0])
     return shown.order if shown else DEFAULT_ORDER
 
 
 def colour(name: str) -> str:
     """Return a model's colour: its own, or one that follows from its name alone."""
-    shown = _shown(name)
+    shown = _shown(sweeps.parts(name)[0])
     return (shown and shown.colour) or SPARE_COLOURS[zlib.crc32(name.encode()) % len(SPARE_COLOURS)]

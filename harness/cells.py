@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, RootModel
 
-from harness import catalogue
+from harness import catalogue, sweeps
 from harness.catalogue import merge, without_none
 from harness.config import (
     DatasetFile,
@@ -82,7 +82,7 @@ class CellSpec(_Identity):
     @property
     def where(self) -> str:
         """The file that describes the model, for messages."""
-        return f"config/models/{self.model}.yaml"
+        return f"config/models/{sweeps.parts(self.model)[0]}.yaml"
 
     @property
     def digest(self) -> str:
@@ -178,7 +178,8 @@ def cells(settings: Settings) -> list[Cell]:
                         f"grid: expected controls of {block.task} on {dataset},"
                         f" {', '.join(known)}, found {control!r}"
                     )
-            for names, control in ((block.models, False), (block.controls, True)):
+            models = sweeps.names(block.models)
+            for names, control in ((models, False), (block.controls, True)):
                 for name in names:
                     for seed in block.seeds:
                         found[Cell(block.task, dataset, name, seed, control)] = None
@@ -198,9 +199,11 @@ def traces(settings: Settings) -> dict[Cell, list[int]]:
     """Return the cells whose scores are followed, and the optimiser steps at which they are."""
     found: dict[Cell, list[int]] = {}
     for block in settings.grid:
-        for dataset, model, seed in product(block.datasets, block.models, block.seeds):
+        for dataset, model, seed in product(
+            block.datasets, sweeps.names(block.models), block.seeds
+        ):
             if block.trace:
-                if catalogue.is_command(model):
+                if catalogue.is_command(sweeps.parts(model)[0]):
                     raise UserError(f"grid: trace: expected models with a class, found {model!r}")
                 cell = Cell(block.task, dataset, model, seed, control=False)
                 found[cell] = sorted({*found.get(cell, []), *block.trace})
@@ -251,7 +254,14 @@ def describe_cell(settings: Settings, cell: Cell) -> Spec:
     }
     if cell.control:
         return ControlSpec(**identity)
-    return (_command_spec if catalogue.is_command(cell.model) else _cell_spec)(identity)
+    for block in settings.grid:
+        for entry in block.models:
+            for name, model, changes in sweeps.variants(entry):
+                if changes and name == cell.model:
+                    return _cell_spec(identity, model, changes)
+    if catalogue.is_command(cell.model):
+        return _command_spec(identity)
+    return _cell_spec(identity, cell.model)
 
 
 def _command_spec(identity: dict[str, Any]) -> CommandSpec:
@@ -265,9 +275,11 @@ def _command_spec(identity: dict[str, Any]) -> CommandSpec:
     return CommandSpec(**identity, **file.model_dump(include=used))
 
 
-def _cell_spec(identity: dict[str, Any]) -> CellSpec:
-    """Resolve a model's settings for a task, a data set and a budget."""
-    name, budget = identity["model"], identity["budget"]
+def _cell_spec(
+    identity: dict[str, Any], name: str, swept: dict[str, sweeps.Value] | None = None
+) -> CellSpec:
+    """Resolve a model's settings for a task, a data set and a budget; a sweep's come last."""
+    budget = identity["budget"]
     where = f"config/models/{name}.yaml"
     file = catalogue.model(name)
     if budget not in file.training:
@@ -281,12 +293,12 @@ def _cell_spec(identity: dict[str, Any]) -> CellSpec:
     training = merge(own, *(changes.get(key) for key in keys))
     config_of_budget = training.pop("config", {})
     of_data = [content.get("datasets", {}).get(key) for key in keys]
-    config = merge(content.get("config", {}), *of_data, config_of_budget)
+    config = merge(content.get("config", {}), *of_data, config_of_budget, swept)
     resolved = {
         **identity,
         "class": file.class_,
         "config": without_none(config),
         "training": check(Training, without_none(training), f"{where}: training.{budget}"),
-        "variant_of": file.variant_of,
+        "variant_of": name if swept else file.variant_of,
     }
     return CellSpec.model_validate(resolved)

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from harness.errors import UserError
+from harness.sweeps import Entry
 from harness.tasks import Task
 
 DEFAULT_ORDER = 100  # of a model among the rows
@@ -32,7 +33,7 @@ class GridBlock(Strict):
 
     task: Task
     datasets: list[str] = Field(min_length=1, description="names in config/datasets/")
-    models: list[str] = Field(description="names in config/models/")
+    models: list[Entry] = Field(description="names in config/models/, or sweeps")
     controls: list[str] = Field(description="untrained rows, names in config/controls.yaml")
     seeds: list[Seed] = Field(min_length=1, description="training seeds; one cell each")
     trace: list[Annotated[int, Field(ge=1)]] = Field(

@@ -103,6 +103,12 @@ class Record(BaseModel):
     threads: int
     date: str
 
+    @property
+    def validation_loss(self) -> float | None:
+        """Of the weights that are scored; None of a model without one loss, and of controls."""
+        known = self.best_validation_loss is not None
+        return self.best_validation_loss if known else self.last_validation_loss
+
 
 def circumstances(device: torch.device) -> dict[str, Any]:
     """Return the circumstances of a run on `device`, as fields of a record."""

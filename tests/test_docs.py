@@ -38,7 +38,7 @@ def test_pages_show_the_reference_records(tmp_path: Path) -> None:
         copied.parent.mkdir(exist_ok=True)
         shutil.copy(page, copied)
     (tmp_path / "results").symlink_to(ROOT / "results")
-    pages.update(tmp_path / "results" / "reference", *copies)
+    pages.update([tmp_path / "results" / "reference"], *copies)
     for page, copied in zip(committed, copies, strict=True):
         assert copied.read_text() == page.read_text(), f"{page.name}: run make tables"
 

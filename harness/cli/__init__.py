@@ -9,7 +9,7 @@ import sys
 from typing import Any, NoReturn
 
 from datasets.errors import DataError
-from harness.cli import data, measure, present, run, score
+from harness.cli import data, measure, present, rerun, run, score
 from harness.errors import UserError
 
 
@@ -39,6 +39,6 @@ def parser() -> argparse.ArgumentParser:
         sub.set_defaults(command=function)
         return sub
 
-    for module in (score, data, run, present, measure):
+    for module in (score, data, run, rerun, present, measure):
         module.add_commands(add)
     return top

@@ -166,3 +166,20 @@ def load_dataset(name: str, description: DatasetFile, files: list[Path]) -> "Dat
         split=description.split.model_dump(),
         **description.options,
     )
+
+
+def prepared_data(name: str, prepared: Path | None, data: Path, mirror: Path | None) -> "Dataset":
+    """Return the data set of the paper's grid; made here, from files fetched if need be."""
+    from datasets.base import Dataset
+    from harness import catalogue
+
+    description = catalogue.dataset(name)
+    path = prepared or Path("results/paper/data") / f"{name}.npz"
+    if prepared or path.exists():
+        found = Dataset.load(path)
+        if found.name != name:
+            raise UserError(f"{path}: expected the data set {name!r}, found {found.name!r}")
+        return found
+    if description.shards:
+        raise UserError(f"{path}: not there; make it with: snakemake --cores all -- {path}")
+    return load_dataset(name, description, source_files(description, data, mirror))

@@ -14,9 +14,7 @@ def add_commands(add: Add) -> None:
     sub.add_argument("--out", **OUT)
 
     sub = add(pages)
-    sub.add_argument(
-        "--records", type=Path, required=True, help="folder with the reference records"
-    )
+    sub.add_argument("--records", **RECORDS)
     sub.add_argument("--readme", type=Path, default=ROOT / "README.md")
     sub.add_argument("--results-page", type=Path, default=ROOT / "docs" / "results.md")
 
@@ -36,11 +34,21 @@ def add_commands(add: Add) -> None:
     sub.add_argument("--out", **OUT)
 
     sub = add(track)
-    sub.add_argument("--records", type=Path, required=True, help="folder with record.json files")
+    sub.add_argument("--records", **RECORDS)
     sub.add_argument("--uri", default="sqlite:///results/mlflow/mlflow.db", help="MLflow server")
     sub.add_argument("--artifacts", type=Path, default=Path("results/mlflow/artifacts"))
     sub.add_argument("--tables", type=Path)
     sub.add_argument("--figures", type=Path)
+
+    sub = add(compare)
+    sub.add_argument("--records", **RECORDS)
+    sub.add_argument(
+        "--reference",
+        type=Path,
+        default=ROOT / "results" / "reference",
+        help="folder of the records to stand beside (default: the committed ones)",
+    )
+    sub.add_argument("--out", type=Path, help="folder for the table as .csv, .md and .tex")
 
     sub = add(figure3)
     sub.add_argument("--records", **RECORDS)
@@ -57,7 +65,7 @@ def tables(records: list[Path], tasks: list[str] | None, out: Path) -> int:
     return written(tables.write(records, out, tasks))
 
 
-def pages(records: Path, readme: Path, results_page: Path) -> int:
+def pages(records: list[Path], readme: Path, results_page: Path) -> int:
     """Rewrite the tables in README.md and docs/results.md from the reference records."""
     from harness.present import pages
 
@@ -88,13 +96,26 @@ def collect(records: Path, out: Path) -> int:
 
 
 def track(
-    records: Path, uri: str, artifacts: Path, tables: Path | None, figures: Path | None
+    records: list[Path], uri: str, artifacts: Path, tables: Path | None, figures: Path | None
 ) -> int:
     """Import the records into MLflow; what is there already stays."""
     from harness.present.tracking import track
 
     track(records, uri, artifacts, [folder for folder in (tables, figures) if folder])
     return 0
+
+
+def compare(records: list[Path], reference: Path, out: Path | None) -> int:
+    """Show the rows of some folders beside the reference's, whatever their budgets.
+
+    Rows on other data, another split, or scored in another way stand apart.
+    """
+    from harness.present.tables import beside
+    from harness.present.tables.table import markdown_document, write_documents
+
+    document = beside.document(records, reference)
+    print(markdown_document(document), end="")
+    return written(write_documents([document], out)) if out else 0
 
 
 def figure3(records: list[Path], out: Path) -> int:

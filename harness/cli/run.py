@@ -99,7 +99,6 @@ def evaluate(cell: Path, data: Path, description: Path, evaluation: Path) -> int
         evaluate_control,
         evaluate_model,
         skipped,
-        write,
     )
     from harness.run.generation import ScoringSetup
     from harness.run.outcome import read_outcome
@@ -123,7 +122,7 @@ def evaluate(cell: Path, data: Path, description: Path, evaluation: Path) -> int
                 done = evaluate_control(spec, setup, where)
             else:
                 raise UserError(f"{cell}: expected a cell of the grid, found the {spec.kind} row")
-    write(done, cell)
+    done.write(cell)
     print(done.record.status + because(done.record.reason))
     return 0
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.cli.common import DATA, MIRROR, OUT, Add, written
-from harness.cli.data import load_dataset, source_files
+from harness.cli.data import prepared_data
 from harness.errors import UserError
 from harness.tasks import TASKS, Task
 
@@ -113,7 +113,7 @@ def export(
 
     if out.suffix != ".npz":
         raise UserError(f"--out: expected an .npz file, found {out}")
-    save_arrays(out, given(View(_dataset(dataset, prepared, data, mirror), task)))
+    save_arrays(out, given(View(prepared_data(dataset, prepared, data, mirror), task)))
     return written([out])
 
 
@@ -177,21 +177,4 @@ def _setup(
     from harness.run.generation import ScoringSetup
 
     scoring = Scoring(dataset=catalogue.dataset(name), evaluation=settings)
-    return ScoringSetup(_dataset(name, prepared, data, mirror), scoring)
-
-
-def _dataset(name: str, prepared: Path | None, data: Path, mirror: Path | None) -> Any:
-    """Return the data set of the paper's grid; made here, from files fetched if need be."""
-    from datasets.base import Dataset
-    from harness import catalogue
-
-    description = catalogue.dataset(name)
-    path = prepared or Path("results/paper/data") / f"{name}.npz"
-    if prepared or path.exists():
-        found = Dataset.load(path)
-        if found.name != name:
-            raise UserError(f"{path}: expected the data set {name!r}, found {found.name!r}")
-        return found
-    if description.shards:
-        raise UserError(f"{path}: not there; make it with: snakemake --cores all -- {path}")
-    return load_dataset(name, description, source_files(description, data, mirror))
+    return ScoringSetup(prepared_data(name, prepared, data, mirror), scoring)

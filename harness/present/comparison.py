@@ -19,6 +19,7 @@ from harness.present import paired, published
 from harness.present.frame import without_scores
 from harness.present.quantities import MUST_AGREE, Quantity, quantities
 from harness.present.text import shared_ending
+from harness.sweeps import parts
 from harness.tasks import TABLE_OF, TABLES, TASKS
 from metrics.paired import Interval
 
@@ -254,10 +255,22 @@ class Comparison:
     def variants(self) -> "Comparison | None":
         """Variants beside what they are variants of and the noise floor."""
         variants = self.rows["variant_of"].dropna()
+        variants = variants[[not parts(str(model))[1] for model in variants.index]]
         if variants.empty:
             return None
         beside = {*variants, NOISE_FLOOR}
         return self.only(pd.Index([m for m in self.rows.index if m in variants or m in beside]))
+
+    @cached_property
+    def sweeps(self) -> "list[Comparison]":
+        """The variants that sweeps made, model by model, each beside the noise floor."""
+        swept = [str(model) for model in self.models.index if parts(str(model))[1]]
+        groups = {
+            base: [model for model in swept if parts(model)[0] == base]
+            for base in dict.fromkeys(parts(model)[0] for model in swept)
+        }
+        floor = [NOISE_FLOOR] if NOISE_FLOOR in self.rows.index else []
+        return [self.only(pd.Index([*models, *floor])) for models in groups.values()]
 
     def _in_order(self, lines: pd.DataFrame) -> pd.DataFrame:
         """Sort lines by row and seed."""

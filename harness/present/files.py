@@ -20,17 +20,25 @@ from harness.records import IDENTITY, Record
 from harness.traces import TRACE, Trace, read_trace
 
 RECORD, SUMMARY, HISTORY = "record.json", "summary.npz", "history.jsonl"
+ARTIFACTS = "mlflow"  # folder of a database of runs and their files
 
 
 def find(folders: Sequence[Path]) -> dict[Path, Record]:
     """Read the records below some folders, by their cells' directories.
+
+    Copies that MLflow keeps, below ``mlflow/``, are left out.
 
     Raises
     ------
     UserError
         If there is none, one is damaged, or two are of the same cell.
     """
-    paths = [path for folder in folders for path in folder.rglob(RECORD)]
+    paths = [
+        path
+        for folder in folders
+        for path in folder.rglob(RECORD)
+        if ARTIFACTS not in path.relative_to(folder).parts
+    ]
     if not paths:
         raise UserError(f"{', '.join(map(str, folders))}: no {RECORD} below")
     found = {path.parent: records.read(path) for path in paths}

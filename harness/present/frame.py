@@ -12,6 +12,7 @@ ending        how a cell ended that is not done, in a few words
 variant_of    the model that this one is a variant of
 union_grid    whether batches shared one time grid: a prediction depends on the others in its batch
 planned_steps optimiser steps that the budget grants
+validation_loss of the weights that are scored
 epoch_seconds training time, with that of the validation losses, of a pass over the training data
 ============= ==================================================================================
 """
@@ -33,7 +34,15 @@ WHOLE = (
     "evaluator_epochs", "draws", "steps", "planned_steps", "peak_memory_bytes", "parameters",
     "threads", "n",
 )  # fmt: skip
-REAL = ("train_seconds", "sample_seconds", "score_seconds", "epoch_seconds", "value", "spread")
+REAL = (
+    "train_seconds",
+    "sample_seconds",
+    "score_seconds",
+    "epoch_seconds",
+    "validation_loss",
+    "value",
+    "spread",
+)
 YES_OR_NO = ("control", "union_grid")
 SCORE = ("score", "value", "spread", "n")
 TYPES = dict.fromkeys(WHOLE, "Int64") | dict.fromkeys(REAL, float) | dict.fromkeys(YES_OR_NO, bool)
@@ -72,6 +81,7 @@ def _fields(record: Record) -> dict[str, Any]:
         "union_grid": training.get("grid") == "union",
         "planned_steps": training.get("steps"),
         "epoch_seconds": _epoch_seconds(record),
+        "validation_loss": record.validation_loss,
     }
 
 

@@ -29,23 +29,23 @@ SHOWN = {"table1": "table1", "table2": "overview"}  # sections of the page, and 
 Link = Callable[[Document], str]
 
 
-def update(records_dir: Path, readme: Path, results_page: Path) -> None:
+def update(records_dirs: Sequence[Path], readme: Path, results_page: Path) -> None:
     """Write the records' results into README.md (section ``results``) and the page of results.
 
-    The page's sections are ``claims``, ``table1``, ``table2`` and ``figure3``. What there
-    is no record of is left alone. The files of the tables lie in ``tables/`` beside the records.
+    The page's sections are ``claims``, ``table1``, ``table2`` and ``figure3``. What there is no
+    record of is left alone. The files of the tables lie in ``tables/`` in the first of the folders.
 
     Raises
     ------
     UserError
         If there is no record, two are of the same cell, or a page lacks a pair of markers.
     """
-    found = frame.read([records_dir])
-    runs = run_times.find([records_dir])
+    found = frame.read(records_dirs)
+    runs = run_times.find(records_dirs)
     timed, studies = lengths.documents(runs), run_times.studies(runs)
 
     def link(document: Document) -> str:
-        tables = os.path.relpath(records_dir / "tables", results_page.parent)
+        tables = os.path.relpath(records_dirs[0] / "tables", results_page.parent)
         return f"{tables}/{document.stem}.md"
 
     everything = documents(found)

@@ -54,12 +54,12 @@ COSTS = ("train_seconds", "sample_seconds", "score_seconds", "steps", "parameter
 COUNTS = ("n_train", "n_validation", "n_test", "length", "channels")
 
 
-def track(records_dir: Path, uri: str, artifacts: Path, extra: list[Path]) -> None:
-    """Bring the runs of an MLflow server or database up to date with the records below a folder.
+def track(records_dirs: Sequence[Path], uri: str, artifacts: Path, extra: list[Path]) -> None:
+    """Bring the runs of an MLflow server or database up to date with the records below folders.
 
     Parameters
     ----------
-    records_dir : Path
+    records_dirs : sequence of Path
         Searched for cells.
     uri : str
         ``sqlite:///...`` (brought to the newest schema first) or the address of a server.
@@ -73,7 +73,7 @@ def track(records_dir: Path, uri: str, artifacts: Path, extra: list[Path]) -> No
     UserError
         If there is no record, two are of the same cell, or no server answers.
     """
-    found = files.find([records_dir])
+    found = files.find(records_dirs)
     location = None
     if uri.startswith(SQLITE):
         location = artifacts.resolve().as_uri()
@@ -224,7 +224,9 @@ class _Runs:
                     if pd.notna(estimate[column])
                 }
         name = f"{head.dataset} {head.model}, {head.budget}"
-        return self._create(name, tags, records, metrics, {"class": head.settings.get("class", "")})
+        settings = {key: head.settings[key] for key in ("class", "config") if key in head.settings}
+        params = dict(flatten({"class": ""} | settings))
+        return self._create(name, tags, records, metrics, params)
 
     def _create_child(self, folder: Path, record: Record, parent: str, made_from: str) -> None:
         """Log one cell."""
@@ -276,6 +278,8 @@ class _Runs:
         for cost in COSTS:
             values = [v for r in records if (v := getattr(r, cost)) is not None]
             metrics |= {cost: float(np.mean(values))} if values else {}
+        losses = [r.validation_loss for r in records if r.validation_loss is not None]
+        metrics |= {"validation_loss": float(np.mean(losses))} if losses else {}
         params |= {key: str(getattr(head, key)) for key in ("dataset", "model", "budget")}
         now = max(_milliseconds(r) for r in records)
         self._log(run, [Metric(_name_of(key), value, now, 0) for key, value in metrics.items()])

@@ -11,7 +11,7 @@ from harness.cells import AddedSpec, Cell
 from harness.config import Protocol
 from harness.errors import UserError
 from harness.run.answers import read_answer
-from harness.run.evaluate import Evaluated, evaluate_answer, write
+from harness.run.evaluate import Evaluated, evaluate_answer
 from harness.run.generation import ScoringSetup
 from harness.run.view import view
 from harness.tasks import HIDING, Task
@@ -84,4 +84,4 @@ def add(
             raise UserError(f"{file}: {evaluated.record.reason}")
         done.append(evaluated)
     for evaluated, folder in zip(done, folders, strict=True):
-        write(evaluated, folder)
+        evaluated.write(folder)

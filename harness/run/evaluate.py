@@ -50,6 +50,15 @@ class Evaluated:
     errors: dict[str, np.ndarray]
     samples: Series | None = None
 
+    def write(self, cell: Path) -> None:
+        """Write the arrays into the cell's directory, then the record with their digests."""
+        samples = {} if self.samples is None else {"samples": self.samples}
+        arrays = {"summary.npz": self.summary, "samples.npz": samples, "errors.npz": self.errors}
+        for name, content in arrays.items():
+            summary.write(cell / name, content)
+        files = {name: sha256(cell / name) for name in arrays}
+        records.write(self.record.model_copy(update={"files": files}), cell / "record.json")
+
 
 @dataclass(frozen=True)
 class _Scored:
@@ -102,16 +111,6 @@ def evaluate_answer(
         return _samples_given(setup, answer, device)
 
     return _evaluate(spec, setup, outcome, work, device)
-
-
-def write(done: Evaluated, directory: Path) -> None:
-    """Write a cell's record and the arrays beside it, the record last."""
-    samples = {} if done.samples is None else {"samples": done.samples}
-    arrays = {"summary.npz": done.summary, "samples.npz": samples, "errors.npz": done.errors}
-    for name, content in arrays.items():
-        summary.write(directory / name, content)
-    files = {name: sha256(directory / name) for name in arrays}
-    records.write(done.record.model_copy(update={"files": files}), directory / "record.json")
 
 
 def skipped(spec: Spec, scoring: Scoring, reason: str, device: torch.device) -> Record:

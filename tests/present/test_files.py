@@ -109,3 +109,12 @@ def test_two_records_of_one_cell_are_refused_with_both_files(tmp_path: Path) -> 
 def test_no_records_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no record\.json"):
         files.find([tmp_path, tmp_path / "absent"])
+
+
+def test_the_copies_of_mlflow_are_no_records_of_their_own(tmp_path: Path) -> None:
+    folder = outputs.write_cells(tmp_path, [outputs.record()])
+    (cell,) = files.find([folder])
+    copy = folder / "mlflow" / "artifacts" / "record.json"
+    copy.parent.mkdir(parents=True)
+    copy.write_bytes((cell / "record.json").read_bytes())
+    assert list(files.find([folder])) == [cell]

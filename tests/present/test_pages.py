@@ -15,7 +15,7 @@ from tests.present.lengths import synthetic_run_times
 SECTIONS = ("claims", "table1", "table2", "figure3")
 
 
-def written(folder: Path, cells: Sequence[Record]) -> tuple[Path, Path, Path]:
+def written(folder: Path, cells: Sequence[Record]) -> tuple[list[Path], Path, Path]:
     """Write records and two pages whose sections are old."""
     for i, cell in enumerate(cells):
         write(cell, folder / "results" / str(i) / "record.json")
@@ -29,7 +29,7 @@ def written(folder: Path, cells: Sequence[Record]) -> tuple[Path, Path, Path]:
         f"<!-- {name}:begin -->\nto replace {name}\n<!-- {name}:end -->\n" for name in SECTIONS
     ]
     page.write_text("# Results\n" + "between\n".join(parts) + "end\n")
-    return folder / "results", readme, page
+    return [folder / "results"], readme, page
 
 
 def sections(page: Path) -> dict[str, str]:

@@ -26,7 +26,7 @@ class Imported:
         (self.extra / "table1.md").write_text("a table")
 
     def track(self) -> None:
-        tracking.track(self.cells, self.uri, self.folder / "mlflow/artifacts", [self.extra])
+        tracking.track([self.cells], self.uri, self.folder / "mlflow/artifacts", [self.extra])
 
     def runs(
         self, filter_string: str = "", experiment_name: str = "Table 1: generation"
@@ -178,7 +178,7 @@ def test_the_database_of_a_copied_folder_is_set_aside_and_made_again(
 
 def test_a_server_that_is_not_there_is_told_in_one_line(imported: Imported) -> None:
     with pytest.raises(UserError, match="no MLflow there") as caught:
-        tracking.track(imported.cells, "http://127.0.0.1:9", imported.folder, [])
+        tracking.track([imported.cells], "http://127.0.0.1:9", imported.folder, [])
     assert "\n" not in str(caught.value)
 
 

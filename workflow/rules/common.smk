@@ -11,7 +11,7 @@ from snakemake.exceptions import WorkflowError
 # The packages lie beside workflow/, which is not on Python's path where workflow/Snakefile is run.
 sys.path.insert(0, str(Path(workflow.current_basedir.path).parents[1]))
 
-from harness import catalogue, cells, sources
+from harness import catalogue, cells, sources, sweeps
 from harness.config import Settings, check
 from harness.errors import UserError
 from harness.tasks import TABLES
@@ -62,7 +62,9 @@ def read_grid():
 
 SETTINGS, CELLS = checked(read_grid)
 COMMANDS = checked(catalogue.commands)
-MODELS = "|".join(checked(catalogue.trained))  # those that are trained here
+# Models that are trained here, with the variants of sweeps.
+TRAINED = {*checked(catalogue.trained), *(c.model for c in CELLS if not c.control)} - {*COMMANDS}
+MODELS = "|".join(map(re.escape, sorted(TRAINED)))
 CELL = "<results>/{task}/{dataset}/{model}/{seed}"
 
 
@@ -90,13 +92,13 @@ def dataset_parts(wildcards):
 
 
 def cell(wildcards):
-    control = wildcards.model not in catalogue.available("models")
+    control = wildcards.model not in {*TRAINED, *COMMANDS}
     identity = {**wildcards, "seed": int(wildcards.seed)}
     return checked(cells.describe_cell, SETTINGS, cells.Cell(**identity, control=control))
 
 
 def model_code(wildcards):
-    return catalogue.model(wildcards.model).class_
+    return catalogue.model(sweeps.parts(wildcards.model)[0]).class_
 
 
 def scoring_code(wildcards):

@@ -19,6 +19,7 @@ from harness.present.figures import (
     prediction,
     scores,
     style,
+    sweep,
     traces,
     training,
 )
@@ -64,25 +65,30 @@ def write_lengths(records_dirs: Sequence[Path], out: Path) -> list[Path]:
 
 def figures(frame: pd.DataFrame, data_dir: Path, powers: Sequence[Power] = ()) -> Iterator[Drawn]:
     """Draw all figures of the cells of a frame, one by one."""
-    compared = [c.without_variants for c in comparisons(frame) if not c.skipped]
+    everything = [c for c in comparisons(frame) if not c.skipped]
+    compared = [c.without_variants for c in everything]
     for budget in budgets(frame):
         yield from decisions.figures([c for c in compared if c.head["budget"] == budget], powers)
     stems: set[tuple[str, str]] = set()
-    for c in compared:
+    for c, whole in zip(compared, everything, strict=True):
         stem = f"{c.head['dataset']}_{c.head['budget']}"
         if (c.head["task"], stem) in stems:  # the same data set once more, with other settings
             stem += f"_{digest(c.agreed)[:8]}"
         stems.add((c.head["task"], stem))
         yield from _of_comparison(c, data_dir, stem)
+        yield from sweep.figures(whole, stem, _what(c))
 
 
 def _of_comparison(c: Comparison, data_dir: Path, stem: str) -> Iterator[Drawn]:
-    generated = c.head["task"] == "generation"
-    what = ", ".join(
-        [c.head["title"], *([] if generated else [c.head["task"]]), f"budget {c.head['budget']}"]
-    )
-    family = generation if generated else prediction
+    what = _what(c)
+    family = generation if c.head["task"] == "generation" else prediction
     yield from family.figures(c, first_seeds(c), data_dir, stem, what)
     yield from scores.figures(c, stem, what)
     yield from training.figures(c, stem, what)
     yield from traces.figures(c, stem, what)
+
+
+def _what(c: Comparison) -> str:
+    """Name the data set, the task if it is not generation, and the budget."""
+    task = [] if c.head["task"] == "generation" else [c.head["task"]]
+    return ", ".join([c.head["title"], *task, f"budget {c.head['budget']}"])

@@ -13,7 +13,15 @@ from harness.errors import UserError
 from harness.powers import Power, find_powers
 from harness.present import frame, run_times
 from harness.present.comparison import budgets, comparisons
-from harness.present.tables import cell_costs, claims, generation, lengths, prediction, variants
+from harness.present.tables import (
+    cell_costs,
+    claims,
+    generation,
+    lengths,
+    prediction,
+    sweep,
+    variants,
+)
 from harness.present.tables.scores import ran
 from harness.present.tables.table import Document, write_documents
 from harness.tasks import TABLE_OF
@@ -87,4 +95,6 @@ def documents(frame: pd.DataFrame, powers: Sequence[Power] = ()) -> list[Documen
             found.append(cell_costs.document(shown, budget))
         if beside := [c.variants for c in of_budget if c.variants]:
             found.append(variants.document(beside, budget))
+        if swept := [s for c in ran(of_budget) for s in c.sweeps]:
+            found.append(sweep.document(swept, budget))
     return found

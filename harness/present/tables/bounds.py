@@ -17,7 +17,7 @@ def document(
     compared: Sequence[Comparison], budget: str, frame: pd.DataFrame, union: tuple[str, ...]
 ) -> Document:
     """Return the bounds of one budget; `union` explains the mark of union grids."""
-    shown = [c for c in ran(compared) if _has_bound(c).any()]
+    shown = [c for c in ran(compared) if (_has_bound(c) & (c.rows["run"] > 0)).any()]
     published = published_legend("elbo", shown) if shown else ()
     return Document(
         "elbo",

@@ -87,7 +87,7 @@ def write_documents(documents: Sequence[Document], out: Path) -> list[Path]:
     for document in documents:
         texts = {
             ".csv": document.frame.to_csv(index=False, lineterminator="\n"),
-            ".md": _markdown_document(document),
+            ".md": markdown_document(document),
             ".tex": _latex_document(document),
         }
         for suffix, text in texts.items():
@@ -129,7 +129,8 @@ def markdown_blocks(tables: Sequence[Table], level: str) -> list[str]:
     return [block for block in blocks if block]
 
 
-def _markdown_document(document: Document) -> str:
+def markdown_document(document: Document) -> str:
+    """Return a document as a page of Markdown."""
     blocks = [f"# {document.title}", *markdown_blocks(document.tables, "##"), "---"]
     return "\n\n".join([*blocks, *document.legend]) + "\n"
 

@@ -1,0 +1,118 @@
+"""A trained cell in Python: its model, samples, predictions, and the arrays of its data set."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float32
+
+from datasets.base import Dataset
+from harness.cells import CellSpec, read_cell
+from harness.contract import Batch, Model, Prediction
+from harness.errors import UserError
+from harness.run.build import load_trained
+from harness.run.outcome import OUTCOME, WEIGHTS, read_outcome
+from harness.run.view import view
+
+
+@dataclass(frozen=True)
+class TrainedCell:
+    """A cell whose training is done.
+
+    Attributes
+    ----------
+    spec : CellSpec
+        What the cell is: task, data set, model, seed, settings.
+    dataset : Dataset
+        Normalised arrays ``x``, ``t``, ``mask`` and the indices ``train``, ``validation``,
+        ``test``; ``dataset.scaling.undo(x)`` brings values back to their unit, where all were
+        scaled alike.
+    model : Model
+        With the weights that are scored, on the CPU.
+    """
+
+    spec: CellSpec
+    dataset: Dataset
+    model: Model
+
+    @torch.no_grad()
+    def sample(self, n: int, seed: int = 0) -> Float32[np.ndarray, "n L D"]:
+        """Draw `n` series on the data set's grid, in its normalised units.
+
+        Raises
+        ------
+        UserError
+            If the cell's task is another one than generation.
+        """
+        if self.spec.task != "generation":
+            raise UserError(f"expected a cell of generation, found one of {self.spec.task}")
+        t = torch.from_numpy(np.array(self.dataset.t[0]))
+        return self.model.sample(n, t, torch.Generator().manual_seed(seed)).float().numpy()
+
+    @torch.no_grad()
+    def predict(
+        self, indices: Any = None, n_samples: int = 10, seed: int = 0
+    ) -> tuple[Batch, Prediction]:
+        """Predict records as the task shows them: what was shown, and the prediction.
+
+        Parameters
+        ----------
+        indices : (B,), optional
+            Into the data set; the test records by default.
+        n_samples : int
+            Draws of a model with latent variables.
+        seed : int
+
+        Returns
+        -------
+        batch : Batch
+            ``x``, ``t``, ``mask`` (1 where the model sees) and ``target`` (1 where it is scored).
+        prediction : Prediction
+            ``mean`` (S, B, L, D) and ``std``.
+
+        Raises
+        ------
+        UserError
+            If the cell's task is generation.
+        """
+        if self.spec.task == "generation":
+            raise UserError("expected a cell that predicts, found one of generation")
+        chosen = self.dataset.test if indices is None else np.asarray(indices)
+        batch = view(self.spec, self.dataset).batch(chosen)
+        generator = torch.Generator().manual_seed(seed)
+        return batch, self.model.predict(batch, n_samples, generator)
+
+
+def load_cell(directory: str | Path, data: str | Path | None = None) -> TrainedCell:
+    """Load a trained cell.
+
+    Parameters
+    ----------
+    directory : path
+        The cell's, ``<results>/<budget>/<task>/<dataset>/<model>/<seed>/``.
+    data : path, optional
+        The prepared data set; by default the one of the same results,
+        ``<results>/<budget>/data/<dataset>.npz``.
+
+    Raises
+    ------
+    UserError
+        If it is no cell of a model, its training is missing or has failed, or the data are missing.
+    """
+    directory = Path(directory)
+    spec = read_cell(directory)
+    if not isinstance(spec, CellSpec):
+        raise UserError(f"{directory}: expected the cell of a model, found control {spec.model}")
+    prepared = directory.resolve().parents[3] / "data" / f"{spec.dataset}.npz"
+    prepared = prepared if data is None else Path(data)
+    for path in (directory / OUTCOME, directory / WEIGHTS, prepared):
+        if not path.is_file():
+            raise UserError(f"{path}: no such file; make it: snakemake --cores all -- {path}")
+    outcome = read_outcome(directory)
+    if outcome.status != "done":
+        raise UserError(f"{directory}: expected a finished training, found {outcome.status}")
+    dataset = Dataset.load(prepared)
+    model = load_trained(spec, dataset, directory / WEIGHTS, torch.device("cpu"))
+    return TrainedCell(spec, dataset, model)

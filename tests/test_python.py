@@ -1,0 +1,105 @@
+"""docs/python.md and the notebook, in a copy of the checkout; the door itself."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pytest
+import torch
+
+import harness
+from datasets.synthetic import load as sines
+from harness import load_cell
+from harness.catalogue import ROOT
+from harness.contract import Model
+from harness.errors import UserError
+from harness.run.train import train
+from tests import specs
+from tests.checkout import BIN, copy
+
+SHORT = {"name": "sines", "title": "Sines", "n": 30, "length": 20, "channels": 2, "seed": 0}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Results with one trained cell of generation."""
+    root = tmp_path_factory.mktemp("results")
+    dataset = sines([], **SHORT, split=specs.SPLIT)
+    (root / "data").mkdir()
+    dataset.save(root / "data" / "sines.npz")
+    spec = specs.cell()
+    directory = specs.write(spec, root / "generation" / "sines" / "ls4" / "3")
+    train(spec, dataset, directory, torch.device("cpu"))
+    return directory
+
+
+def test_a_trained_cell_gives_model_samples_and_data(folder: Path) -> None:
+    cell = load_cell(str(folder))
+    assert isinstance(cell.model, Model) and not cell.model.training
+    assert cell.spec == specs.cell() and cell.dataset.x.shape == (30, 20, 2)
+    samples = cell.sample(5, seed=1)
+    assert samples.shape == (5, 20, 2) and samples.dtype == np.float32
+    assert np.array_equal(samples, load_cell(folder).sample(5, seed=1))
+    assert not np.array_equal(samples, cell.sample(5, seed=2))
+    with pytest.raises(UserError, match="expected a cell that predicts, found one of generation"):
+        cell.predict()
+
+
+def test_mistakes_get_one_line(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"cell\.json: no such file"):
+        load_cell(tmp_path)
+    control = specs.write(specs.control("gaussian"), tmp_path / "control")
+    with pytest.raises(UserError, match="expected the cell of a model, found control gaussian"):
+        load_cell(control)
+    new = specs.write(specs.cell(), tmp_path / "a" / "b" / "c" / "new")
+    with pytest.raises(UserError, match=r"train\.json: no such file; make it: snakemake"):
+        load_cell(new)
+    with pytest.raises(UserError, match=r"none\.npz: no such file"):
+        load_cell(folder, tmp_path / "none.npz")
+
+
+def test_the_door_is_light_and_has_nothing_else() -> None:
+    program = "import sys, harness; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)
+    with pytest.raises(AttributeError, match="no attribute 'load_cells'"):
+        harness.load_cells  # noqa: B018
+
+
+@pytest.mark.slow
+def test_every_block_of_the_page_and_the_notebook_work(tmp_path: Path) -> None:
+    checkout = copy(tmp_path / "benchmark")
+    page = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
+    environment = os.environ | {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
+    environment |= {"MPLBACKEND": "agg"}
+
+    def run(*command: str) -> str:
+        done = subprocess.run(
+            command,
+            cwd=checkout,
+            env=environment,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        assert done.returncode == 0, done.stdout
+        return done.stdout
+
+    kinds = []
+    for kind, block in re.findall(r"^```(\w+)\n((?:.*\n)*?)```", page, re.MULTILINE):
+        kinds.append(kind)
+        if kind == "yaml":
+            (checkout / block.split()[1]).write_text(block)  # its first line: # name
+        elif kind == "bash":
+            shown = run("bash", "-ec", block)
+        else:
+            shown = run("python", "-c", block)
+    assert kinds == ["yaml", "bash", "python", "python", "bash"]
+    assert shown.startswith("(16, ")
+    notebook = nbformat.read(checkout / "examples" / "samples.ipynb", as_version=4)
+    nbformat.validate(notebook)
+    code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    assert run("python", "-c", "\n".join(code)).startswith("rnn_vae sines smoke")
