@@ -96,7 +96,8 @@ def evaluate(cell: Path, data: Path, description: Path, evaluation: Path) -> int
     arrays = {"summary.npz": done.summary, "samples.npz": samples, "errors.npz": done.errors}
     for name, content in arrays.items():
         summary.write(cell / name, content)
-    files = {name: sha256(cell / name) for name in arrays}
+    kept = [*arrays, "history.jsonl"]
+    files = {name: sha256(cell / name) for name in kept if (cell / name).exists()}
     records.write(done.record.model_copy(update={"files": files}), cell / "record.json")
     print(done.record.status + because(done.record.reason))
     return 0
