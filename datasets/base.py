@@ -108,9 +108,6 @@ class Dataset:
         check(not x[~mask].any(), "x = 0 wherever mask is False", "other values")
         check(t.min() >= 0 and t.max() <= 1, "t in [0, 1]", f"[{t.min()}, {t.max()}]")
         check((np.diff(t, axis=1) >= 0).all(), "non-decreasing t", "a step back")
-        for part in PARTS:
-            part = getattr(self, part)
-            check(part.ndim == 1 and part.dtype == np.int64, "indices in int64", part.dtype)
         indices = np.sort(np.concatenate([self.train, self.validation, self.test]))
         check(
             np.array_equal(indices, np.arange(len(x))),
@@ -173,6 +170,12 @@ class Dataset:
             meta = json.loads(str(arrays["meta"]))
         except (ValueError, RecursionError) as error:
             raise DataError(f"{path}: not a whole data set: {error}") from None
+        for part in PARTS:
+            if (found := arrays[part]).ndim != 1 or found.dtype != np.int64:
+                raise DataError(
+                    f"{path}: expected {part} of shape (n,) in int64, found {found.shape} in"
+                    f" {found.dtype}"
+                )
         if not isinstance(meta, dict):
             raise DataError(f"{path}: expected a mapping as meta, found {type(meta).__name__}")
         dataset = cls(
