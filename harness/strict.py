@@ -86,7 +86,8 @@ def _finite(text: str) -> float:
 class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         # a merge (<<) may be overridden; what is written beside it may not come twice
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        written = [key for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
+        keys = [self.construct_object(key, deep=True) for key in written]
         for key in keys:
             if keys.count(key) > 1:
                 raise ValueError(

@@ -39,5 +39,5 @@ def test_damaged_data_sets(path: Path) -> None:
 
 @pytest.mark.parametrize("path", sorted(DAMAGED.glob("set*")), ids=lambda path: path.name)
 def test_damaged_archives(path: Path) -> None:
-    with pytest.raises(DataError, match="expected a .tar.gz archive"):
+    with pytest.raises(DataError, match=r"expected a \.tar\.gz archive"):
         physionet.read([path])
