@@ -27,7 +27,7 @@ def test_damaged_records(name: str) -> None:
 
 @pytest.mark.parametrize("path", sorted(DAMAGED.glob("np*")), ids=lambda path: path.name)
 def test_damaged_samples(path: Path) -> None:
-    with pytest.raises(UserError, match="not readable|expected real numbers"):
+    with pytest.raises(UserError, match=r"not readable|expected real numbers"):
         read_samples(path, (8, 52, 1))
 
 
