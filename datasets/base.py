@@ -172,10 +172,7 @@ class Dataset:
             raise DataError(f"{path}: not a whole data set: {error}") from None
         for part in PARTS:
             if (found := arrays[part]).ndim != 1 or found.dtype != np.int64:
-                raise DataError(
-                    f"{path}: expected {part} of shape (n,) in int64, found {found.shape} in"
-                    f" {found.dtype}"
-                )
+                raise DataError(f"{path}: expected {part} as int64 (n,), found {found.dtype}")
         if not isinstance(meta, dict):
             raise DataError(f"{path}: expected a mapping as meta, found {type(meta).__name__}")
         dataset = cls(
