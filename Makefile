@@ -15,11 +15,12 @@ export DO_NOT_TRACK := true
 export MLFLOW_DISABLE_TELEMETRY := true
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test check-model ui compare data reference runtime tables schemas lint
+.PHONY: help demo test fuzz check-model ui compare data reference runtime tables schemas lint
 
 help:
 	@echo "make demo                   small run of everything, without a download; 3 to 6 minutes"
 	@echo "make test                   all tests"
+	@echo "make fuzz                   damage every kind of file 2,000 times; minutes"
 	@echo "make check-model MODEL=ls4  does a model keep the contract?"
 	@echo "make ui                     compare runs in the browser (PORT=$(PORT))"
 	@echo "make ui RESULTS=FOLDER      the same with the records below a folder, such as results/reference"
@@ -49,6 +50,9 @@ demo: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest -q
+
+fuzz: $(READY)
+	FUZZ=2000 $(BIN)/python -m pytest -q tests/test_fuzz.py
 
 check-model: $(READY)
 	@test -f "config/models/$(MODEL).yaml" || { echo "error: unknown model '$(MODEL)': expected" \

@@ -43,7 +43,10 @@ def tar_members(path: Path, limit: int = STREAMED_BYTES) -> Iterator[Members]:
     """
     try:
         # tarfile holds whole headers in memory; bounding its source bounds them, too.
-        with _Bounded(path, limit) as stream, tarfile.open(fileobj=stream, mode="r|") as archive:
+        with (
+            _Bounded(path, limit) as stream,
+            tarfile.open(fileobj=stream, mode="r|", tarinfo=_Header) as archive,
+        ):
             yield _tar_files(archive)
             while stream.read(PIECE_BYTES):
                 pass  # up to gzip's checksum, which tarfile does not reach
@@ -62,6 +65,23 @@ def _tar_files(archive: tarfile.TarFile) -> Members:
         if (content := archive.extractfile(member)) is not None:
             seen.add(member.name)
             yield member.name, member.size, content
+    while piece := archive.fileobj.read(PIECE_BYTES):  # pyright: ignore
+        if piece.strip(b"\0"):
+            raise DataError("expected nothing behind the archive's end mark, found more")
+
+
+class _Header(tarfile.TarInfo):
+    """A header that is whole; tarfile takes a damaged or missing one for the archive's end."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str | None, errors: str) -> "_Header":
+        try:
+            return super().frombuf(buf, encoding, errors)  # pyright: ignore
+        except tarfile.EOFHeaderError:  # pyright: ignore
+            raise  # the end mark
+        except tarfile.HeaderError as error:
+            found = str(error) if buf else "no end mark"
+            raise DataError(f"expected a .tar.gz archive, found {found}") from None
 
 
 def _refuse_unsafe(name: str, plain: bool, seen: set[str]) -> None:

@@ -3,7 +3,6 @@
 Axes: N series, L time steps, D channels.
 """
 
-import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -16,7 +15,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, Float64, Int, Int64
 
 from datasets.errors import DataError
-from datasets.files import load_arrays, replacing, require, save_arrays, sha256
+from datasets.files import arrays_sha256, load_arrays, replacing, require, save_arrays, sha256
 
 PARTS = ("train", "validation", "test")
 Parts = tuple[Int64[np.ndarray, "_"], Int64[np.ndarray, "_"], Int64[np.ndarray, "_"]]
@@ -128,12 +127,12 @@ class Dataset:
     @cached_property
     def data_digest(self) -> str:
         """Identify the values: sha256 of `x`, `t`, `mask` and `label`."""
-        return _digest(self._values())
+        return arrays_sha256(self._values())
 
     @cached_property
     def split_digest(self) -> str:
         """Identify the split: sha256 of the three index arrays."""
-        return _digest(self._indices())
+        return arrays_sha256(self._indices())
 
     def save(self, path: Path) -> None:
         """Write everything and the two digests to one .npz without pickled objects."""
@@ -166,17 +165,27 @@ class Dataset:
             raise Unavailable(str(arrays[UNAVAILABLE]))
         require(path, arrays, {"name", "x", "t", "meta", *PARTS, *digests})
         x = arrays["x"]
+        try:
+            t = np.broadcast_to(arrays["t"], x.shape[:2])
+            meta = json.loads(str(arrays["meta"]))
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"{path}: not a whole data set: {error}") from None
+        for part in PARTS:
+            if (found := arrays[part]).ndim != 1 or found.dtype != np.int64:
+                raise DataError(f"{path}: expected {part} as int64 (n,), found {found.dtype}")
+        if not isinstance(meta, dict):
+            raise DataError(f"{path}: expected a mapping as meta, found {type(meta).__name__}")
         dataset = cls(
             name=str(arrays["name"]),
             x=x,
-            t=np.broadcast_to(arrays["t"], x.shape[:2]),
+            t=t,
             mask=arrays.get("mask", np.ones(x.shape, dtype=bool)),
             train=arrays["train"],
             validation=arrays["validation"],
             test=arrays["test"],
             label=arrays.get("label"),
             group=arrays.get("group"),
-            meta=json.loads(str(arrays["meta"])),
+            meta=meta,
         )
         for digest in digests:
             expected, found = str(arrays[digest]), getattr(dataset, digest)
@@ -215,15 +224,6 @@ class Dataset:
 def _write_json(path: Path, content: Any, indent: int | None = None) -> None:
     with replacing(Path(path)) as part:
         part.write_text(json.dumps(content, indent=indent) + "\n", encoding="utf-8")
-
-
-def _digest(arrays: dict[str, np.ndarray]) -> str:
-    digest = hashlib.sha256()
-    for name, array in arrays.items():
-        array = array.astype(array.dtype.newbyteorder("<"), copy=False)
-        digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
-        digest.update(array.tobytes())
-    return digest.hexdigest()
 
 
 def split(
@@ -324,6 +324,8 @@ def build(
     report : mapping, optional
         What was found in the files and what became of it, by kind: counts and a few examples.
     """
+    if x.ndim != 3:
+        raise DataError(f"data set {name}: expected x of shape (N, L, D), found {x.shape}")
     train, validation, test = parts or split(len(x), **split_options, strata=label)
     meta = {
         "title": title,

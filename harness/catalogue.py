@@ -13,8 +13,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
 from harness import sweeps
 from harness.commands import CommandFile
 from harness.config import (
@@ -26,6 +24,7 @@ from harness.config import (
     check,
 )
 from harness.errors import UserError
+from harness.strict import parse_yaml, read_text
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = ROOT / "config"
@@ -44,12 +43,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     UserError
         If the file is missing, is not YAML or holds no mapping.
     """
-    try:
-        content = copy.deepcopy(_parse(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    content = copy.deepcopy(_parse(read_text(path), path))
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected a mapping, found {type(content).__name__}")
     return content
@@ -63,8 +57,8 @@ def manifest_paths() -> frozenset[str]:
 
 
 @functools.cache  # planning reads a model's file once for each of its jobs
-def _parse(text: str) -> Any:
-    return yaml.safe_load(text)
+def _parse(text: str, path: Path) -> Any:
+    return parse_yaml(text, path)
 
 
 def merge(base: Mapping[str, Any], *updates: Mapping[str, Any] | None) -> dict[str, Any]:

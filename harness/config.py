@@ -6,20 +6,24 @@ Unknown keys are errors everywhere. A model's own hyper-parameters are a datacla
 
 import dataclasses
 import importlib
+import json
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from harness.errors import UserError
+from harness.strict import digest, parse_json, read_text
 from harness.sweeps import Entry
 from harness.tasks import Task
 
+DIGEST = "sha256"  # key of a JSON file's own digest
 DEFAULT_ORDER = 100  # of a model among the rows
 REFERENCE = r"^[\w.]+:\w+$"  # module:name
 Grid = Literal["record", "union"]
 Seed = Annotated[int, Field(ge=0)]
 T = TypeVar("T", bound=BaseModel)
+K = TypeVar("K")
 
 
 class Strict(BaseModel):
@@ -306,18 +310,28 @@ def check(kind: type[T], content: Any, where: str) -> T:
         raise UserError(f"{where}: {_first(error)}") from None
 
 
-def check_json(kind: type[T], path: Path, name: str) -> T:
+def check_json(kind: type[K], path: Path, name: str) -> K:
     """Read and validate a JSON file; `name` says in messages what it should be.
+
+    Where the file holds its own digest, ``sha256`` (`harness.records.write_checked`), it is
+    verified.
 
     Raises
     ------
     UserError
         If the file is no such thing.
     """
+    content = parse_json(read_text(path), path)
+    expected = content.pop(DIGEST, None) if isinstance(content, dict) else None
     try:
-        return kind.model_validate_json(path.read_text(encoding="utf-8"))
+        found = TypeAdapter(kind).validate_json(json.dumps(content), strict=True)
     except ValidationError as error:
         raise UserError(f"{path}: not {name}: {_first(error)}") from None
+    except ValueError as error:  # half of a character, which json writes and pydantic refuses
+        raise UserError(f"{path}: not {name}: {error}") from None
+    if expected is not None and expected != digest(content):
+        raise UserError(f"{path}: damaged: expected content of sha256 {expected}, found another")
+    return found
 
 
 def model_config(model_class: type, fields: dict[str, Any], where: str) -> Any:

@@ -11,14 +11,17 @@ import subprocess
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from datasets.files import replacing
-from harness.catalogue import ROOT
-from harness.config import check_json
+from datasets.files import replacing, sha256
+from harness.catalogue import ROOT, budgets
+from harness.config import DIGEST, check_json
+from harness.errors import UserError
+from harness.strict import digest
+from harness.tasks import Task
 
 Status = Literal["done", "diverged", "timeout", "oom", "failed", "skipped"]
 # Why a training that is done took no further step:
@@ -31,6 +34,10 @@ FORMAT = 2  # of records that are written now
 IDENTITY = ["budget", "task", "dataset", "model", "seed"]
 
 
+Count = Annotated[int, Field(ge=0)]
+Seconds = Annotated[float, Field(ge=0)]
+
+
 class Score(BaseModel):
     """A number with its spread (a standard deviation; over what, docs/scores.md says) and count."""
 
@@ -39,7 +46,7 @@ class Score(BaseModel):
     name: str
     value: float | None
     spread: float | None = None
-    n: int | None = None
+    n: Count | None = None
 
 
 class Record(BaseModel):
@@ -55,10 +62,10 @@ class Record(BaseModel):
     format: int = 1  # 1 also of records that do not say it
 
     # identity
-    task: str
+    task: Task
     dataset: str
     model: str
-    seed: int
+    seed: Count
     budget: str
     control: bool
     config_hash: str
@@ -71,28 +78,28 @@ class Record(BaseModel):
     scores: list[Score]
     # the data and the settings that a reader of a table asks for
     title: str
-    n_train: int
-    n_validation: int
-    n_test: int
-    length: int
-    channels: int
+    n_train: Count
+    n_validation: Count
+    n_test: Count
+    length: Count
+    channels: Count
     scoring: int = 1  # 1 also of records that do not say it
-    evaluator_fits: int
-    evaluator_epochs: int
-    draws: int | None = None  # from each predictive distribution
+    evaluator_fits: Count
+    evaluator_epochs: Count
+    draws: Count | None = None  # from each predictive distribution
     protocol: dict[str, Any] = {}  # what interpolation and extrapolation hide
     settings: dict[str, Any]  # class, config and training as resolved; variant_of
     # cost
-    steps: int
+    steps: Count
     ended: Ending | None = None  # None for controls, failures and old records
-    best_step: int | None = None  # whose weights are scored, where a validation loss chose them
+    best_step: Count | None = None  # whose weights are scored, where a validation loss chose them
     best_validation_loss: float | None = None
     last_validation_loss: float | None = None
-    train_seconds: float
-    sample_seconds: float
-    score_seconds: float
-    peak_memory_bytes: int | None
-    parameters: int
+    train_seconds: Seconds
+    sample_seconds: Seconds
+    score_seconds: Seconds
+    peak_memory_bytes: Count | None
+    parameters: Count
     files: dict[str, str] = {}
     # circumstances
     version: str | None = None  # of this project; None before records carried it
@@ -100,7 +107,7 @@ class Record(BaseModel):
     dirty: bool | None
     versions: dict[str, str]
     device: str
-    threads: int
+    threads: Count
     date: str
 
     @property
@@ -108,6 +115,21 @@ class Record(BaseModel):
         """Of the weights that are scored; None of a model without one loss, and of controls."""
         known = self.best_validation_loss is not None
         return self.best_validation_loss if known else self.last_validation_loss
+
+    @field_validator("scores")
+    @classmethod
+    def _once(cls, scores: list[Score]) -> list[Score]:
+        names = [score.name for score in scores]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"expected each score once, found {name!r} again")
+        return scores
+
+    @field_validator("date")
+    @classmethod
+    def _a_date(cls, date: str) -> str:
+        datetime.fromisoformat(date)
+        return date
 
 
 def circumstances(device: torch.device) -> dict[str, Any]:
@@ -170,8 +192,28 @@ def _finite(content: Any) -> Any:
 
 
 def write(record: BaseModel, path: Path) -> None:
-    """Write a record whole or not at all."""
-    write_json(path, record.model_dump())
+    """Write a record and its digest, whole or not at all."""
+    write_checked(path, record.model_dump(mode="json"))
+
+
+def write_checked(path: Path, content: dict[str, Any]) -> None:
+    """Write JSON with the digest of its content, which `harness.config.check_json` verifies."""
+    content = _finite(content)
+    write_json(path, content | {DIGEST: digest(content)})
+
+
+def verify(folder: Path, name: str, files: dict[str, str]) -> Path:
+    """Return the path of a file of a cell; its digest, where the record has one, is verified.
+
+    Raises
+    ------
+    UserError
+        If the file is there and is not what the record says.
+    """
+    path = folder / name
+    if name in files and path.exists() and sha256(path) != files[name]:
+        raise UserError(f"{path}: damaged: expected the file of sha256 {files[name]}")
+    return path
 
 
 def read(path: Path) -> Record:
@@ -182,4 +224,10 @@ def read(path: Path) -> Record:
     UserError
         If the file is no such thing.
     """
-    return check_json(Record, path, "a record")
+    record = check_json(Record, path, "a record")
+    if record.budget not in budgets():
+        raise UserError(
+            f"{path}: not a record: expected a budget of {', '.join(budgets())}"
+            f" (config/budgets.yaml), found {record.budget!r}"
+        )
+    return record

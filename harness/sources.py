@@ -8,19 +8,12 @@ records carry a hash over them.
 import ast
 import functools
 import hashlib
-import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from harness.catalogue import ROOT
 from harness.errors import UserError
-
-
-def digest(content: Any) -> str:
-    """Return the SHA-256 of a JSON-able object in canonical form."""
-    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode()).hexdigest()
+from harness.strict import digest as digest  # also for those who import it from here
 
 
 @functools.cache

@@ -5,7 +5,6 @@ A cell's directory holds ``record.json``, ``summary.npz`` (small arrays for the 
 cells have a ``trace.json`` as well.
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,9 +16,11 @@ from datasets.files import load_arrays
 from harness import records
 from harness.errors import UserError
 from harness.records import IDENTITY, Record
+from harness.strict import parse_json, read_text
 from harness.traces import TRACE, Trace, read_trace
 
 RECORD, SUMMARY, HISTORY = "record.json", "summary.npz", "history.jsonl"
+ERRORS = "errors.npz"  # `harness.present.paired` reads it
 ARTIFACTS = "mlflow"  # folder of a database of runs and their files
 
 
@@ -31,7 +32,7 @@ def find(folders: Sequence[Path]) -> dict[Path, Record]:
     Raises
     ------
     UserError
-        If there is none, one is damaged, or two are of the same cell.
+        If there is none, one or a file beside it is damaged, or two are of the same cell.
     """
     paths = [
         path
@@ -42,6 +43,9 @@ def find(folders: Sequence[Path]) -> dict[Path, Record]:
     if not paths:
         raise UserError(f"{', '.join(map(str, folders))}: no {RECORD} below")
     found = {path.parent: records.read(path) for path in paths}
+    for folder, record in found.items():
+        for name in (SUMMARY, ERRORS, HISTORY):
+            records.verify(folder, name, record.files)
     first: dict[tuple[Any, ...], Path] = {}
     for folder, record in found.items():
         other = first.setdefault(identity(record), folder)
@@ -76,7 +80,12 @@ def history(cell: Path) -> pd.DataFrame:
     path = cell / HISTORY
     if not path.exists():
         return pd.DataFrame()
-    return pd.DataFrame([json.loads(line) for line in path.read_text().splitlines()])
+    lines = read_text(path).splitlines()
+    rows = [parse_json(line, f"{path}:{number}") for number, line in enumerate(lines, start=1)]
+    for number, row in enumerate(rows, start=1):
+        if not isinstance(row, dict) or not isinstance(row.get("step"), int):
+            raise UserError(f"{path}:{number}: expected a row with a step, found {row!r:.80}")
+    return pd.DataFrame(rows)
 
 
 def trace(cell: Path) -> Trace | None:

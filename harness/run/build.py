@@ -3,13 +3,13 @@
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 
 from datasets.base import Dataset
 from harness.cells import CellSpec
 from harness.config import load, model_config
 from harness.contract import Model, Shape, Task
 from harness.errors import UserError
+from harness.run.outcome import read_weights
 from harness.run.streams import seed_of
 from harness.run.view import View
 
@@ -53,5 +53,5 @@ def calibrate(model: Model, dataset: Dataset, task: Task) -> None:
 def load_trained(spec: CellSpec, dataset: Dataset, weights: Path, device: torch.device) -> Model:
     """Build a model and load its trained weights."""
     model = build(spec, dataset, device)
-    model.load_state_dict(load_file(weights))
+    model.load_state_dict(read_weights(weights))
     return model.eval()

@@ -1,9 +1,11 @@
 """Checkpoints: all that a training needs to go on as if it had never stopped.
 
-A checkpoint is written whole or not at all. Its key is a digest of code, settings and data; a
-checkpoint with another key is not used.
+A checkpoint is written whole or not at all. It begins with the sha256 of what follows. Its key is a
+digest of code, settings and data. A damaged checkpoint is not used, nor one with another key.
 """
 
+import hashlib
+import io
 import shutil
 import sys
 from pathlib import Path
@@ -12,6 +14,15 @@ from typing import Any
 import torch
 
 from datasets.files import replacing
+
+
+def read(path: Path) -> dict[str, Any] | None:
+    """Return what a checkpoint holds; None if it is damaged."""
+    content = path.read_bytes()
+    size = hashlib.sha256().digest_size
+    if hashlib.sha256(content[size:]).digest() != content[:size]:
+        return None
+    return torch.load(io.BytesIO(content[size:]), map_location="cpu", weights_only=True)
 
 
 class Checkpoint:
@@ -32,13 +43,21 @@ class Checkpoint:
     def save(self, state: dict[str, Any]) -> None:
         """Write the state, whole or not at all."""
         with replacing(self.path) as part:
-            torch.save({"key": self.key, **state}, part)
+            buffer = io.BytesIO()
+            torch.save({"key": self.key, **state}, buffer)
+            content = buffer.getbuffer()
+            with part.open("wb") as file:
+                file.write(hashlib.sha256(content).digest())
+                file.write(content)
 
     def load(self) -> dict[str, Any] | None:
         """Return the state that was saved last; None where there is none that fits."""
         if not self.path.exists():
             return None
-        state = torch.load(self.path, map_location="cpu", weights_only=True)
+        state = read(self.path)
+        if state is None:
+            print(f"{self.path}: damaged; not used, starting afresh", file=sys.stderr)
+            return None
         if state.pop("key") != self.key:
             print(
                 f"{self.path}: made with another configuration, code or data; not used,"

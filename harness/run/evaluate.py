@@ -56,7 +56,8 @@ class Evaluated:
         arrays = {"summary.npz": self.summary, "samples.npz": samples, "errors.npz": self.errors}
         for name, content in arrays.items():
             summary.write(cell / name, content)
-        files = {name: sha256(cell / name) for name in arrays}
+        kept = [*arrays, "history.jsonl"]
+        files = {name: sha256(cell / name) for name in kept if (cell / name).exists()}
         records.write(self.record.model_copy(update={"files": files}), cell / "record.json")
 
 

@@ -1,15 +1,19 @@
 """What a training leaves in its cell's directory, and how it is read."""
 
+import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save, save_file
 
-from datasets.files import replacing
-from harness.records import Ending, Status, write_json, write_text
+from datasets.files import replacing, sha256
+from harness.config import check_json
+from harness.errors import UserError
+from harness.records import Ending, Status, verify, write_checked, write_text
 
 WEIGHTS = "weights.safetensors"  # what is scored
 LAST_WEIGHTS = "last.safetensors"  # the last ones, where others are scored
@@ -36,6 +40,7 @@ class Outcome:
     config_hash: str
     code_hash: str
     circumstances: dict[str, Any]  # `records.circumstances` of the training
+    files: dict[str, str] = field(default_factory=dict)  # sha256 of the history
 
 
 def write_training(
@@ -50,15 +55,51 @@ def write_training(
     if last is not None:
         write_weights(directory / LAST_WEIGHTS, last)
     write_text(directory / HISTORY, "".join(json.dumps(row) + "\n" for row in history))
-    write_json(directory / OUTCOME, asdict(outcome))
+    outcome = replace(outcome, files={HISTORY: sha256(directory / HISTORY)})
+    write_checked(directory / OUTCOME, asdict(outcome))
 
 
 def write_weights(path: Path, state: State) -> None:
-    """Write weights, whole or not at all."""
+    """Write weights and their digest, whole or not at all."""
+    state = {name: value.contiguous() for name, value in state.items()}
     with replacing(path) as part:
-        save_file({name: value.contiguous() for name, value in state.items()}, part)
+        save_file(state, part, metadata={"sha256": _digest(state)})
+
+
+def read_weights(path: Path) -> State:
+    """Read weights and verify their digest.
+
+    Raises
+    ------
+    UserError
+        If the file is absent or damaged; the message says how to make it again.
+    """
+    again = f"make it again with: snakemake --cores all --force -- {path}"
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; {again}")
+    try:
+        with safe_open(path, framework="pt") as file:
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            expected = (file.metadata() or {}).get("sha256")
+    except (SafetensorError, OSError, ValueError, RuntimeError):
+        raise UserError(f"{path}: damaged: not weights; {again}") from None
+    if expected != _digest(state):
+        raise UserError(f"{path}: damaged: not the weights that were written; {again}")
+    return state
+
+
+def _digest(state: State) -> str:
+    return hashlib.sha256(save(state)).hexdigest()
 
 
 def read_outcome(directory: Path) -> Outcome:
-    """Read ``train.json`` from a cell's directory."""
-    return Outcome(**json.loads((directory / OUTCOME).read_text(encoding="utf-8")))
+    """Read ``train.json`` from a cell's directory, and verify it and the history beside it.
+
+    Raises
+    ------
+    UserError
+        If either is damaged.
+    """
+    outcome = check_json(Outcome, directory / OUTCOME, "the outcome of a training")
+    verify(directory, HISTORY, outcome.files)
+    return outcome

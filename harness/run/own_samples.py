@@ -1,16 +1,18 @@
 """Read samples that were made elsewhere."""
 
-import warnings
-import zipfile
-import zlib
+import re
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
 
+from datasets.errors import DataError
+from datasets.files import load_array, load_arrays
 from harness.errors import UserError
 from harness.run.generation import Samples
+from harness.strict import read_text
 
+NUMBER = re.compile(r"\s*[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?\s*|\s*[-+]?(nan|inf)\s*", re.I | re.A)
 MINIMUM = 3  # samples; fewer cannot be split to train and test a classifier
 
 
@@ -49,27 +51,41 @@ def read_samples(path: Path, expected: tuple[int, ...]) -> Samples:
 
 
 def _read(path: Path) -> Float[np.ndarray, "..."]:
+    kind = path.suffix.lower()
+    if kind == ".csv":
+        return _read_csv(path)
+    if kind not in {".npz", ".npy"}:
+        raise UserError(f"{path}: expected a .npz, .npy or .csv file")
     try:
-        if path.suffix == ".csv":
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", UserWarning)  # an empty file; its shape is refused
-                return np.loadtxt(path, delimiter=",", ndmin=2)
-        if path.suffix not in {".npz", ".npy"}:
-            raise UserError(f"{path}: expected a .npz, .npy or .csv file")
-        content = np.load(path, allow_pickle=False)
-        if isinstance(content, np.ndarray):
-            array = content
+        if kind == ".npy":
+            array = load_array(path)
         else:
-            names = content.files
-            if "samples" not in names and len(names) != 1:
+            arrays = load_arrays(path, set())
+            if "samples" not in arrays and len(arrays) != 1:
                 raise UserError(
-                    f"{path}: expected one array, or one called 'samples', found {', '.join(names)}"
+                    f"{path}: expected one array, or one called 'samples', found"
+                    f" {', '.join(arrays)}"
                 )
-            array = content["samples" if "samples" in names else names[0]]
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise UserError(f"{path}: not readable: {str(error).splitlines()[0]}") from None
-    if not np.issubdtype(array.dtype, np.number) or np.iscomplexobj(array):
+            array = arrays["samples"] if "samples" in arrays else next(iter(arrays.values()))
+    except DataError as error:
+        raise UserError(f"{path}: not readable: {str(error).removeprefix(f'{path}: ')}") from None
+    if array.dtype.kind not in "iuf":
         raise UserError(f"{path}: expected real numbers, found {array.dtype}")
     return array
+
+
+def _read_csv(path: Path) -> Float[np.ndarray, "n L"]:
+    """Read a series a line; a first line 0,1,2,... is a heading, as pandas writes it."""
+    lines = read_text(path).removeprefix("\ufeff").splitlines()
+    rows = [line.split(",") for line in lines]
+    if rows and rows[0] == [str(k) for k in range(len(rows[0]))]:
+        rows, first = rows[1:], 2
+    else:
+        first = 1
+    for number, row in enumerate(rows, start=first):
+        if len(row) != len(rows[0]) or not all(NUMBER.fullmatch(word) for word in row):
+            raise UserError(
+                f"{path}: not readable: line {number}: expected {len(rows[0])} numbers, found"
+                f" {','.join(row)[:60]!r}"
+            )
+    return np.array(rows, dtype=np.float64).reshape(len(rows), len(rows[0]) if rows else 0)

@@ -7,7 +7,6 @@ import shutil
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 
 from harness.cells import CellSpec
 from harness.contract import Diverged
@@ -15,6 +14,7 @@ from harness.records import write
 from harness.run import generation
 from harness.run.build import build
 from harness.run.generation import ScoringSetup
+from harness.run.outcome import read_weights
 from harness.run.train import CHECKPOINT, Run
 from harness.run.validate import Validator
 from harness.run.view import view
@@ -61,7 +61,7 @@ def _point(
     if not weights.exists():
         return Point(step=step, validation_loss=None, scores=[], reason=reason)
     model = build(spec, setup.dataset, device)
-    model.load_state_dict(load_file(weights))
+    model.load_state_dict(read_weights(weights))
     losses = Validator(view(spec, setup.dataset), device).losses(model)
     loss = None if losses is None else float(losses.mean())
     try:

@@ -24,6 +24,7 @@ from harness.cells import CellSpec
 from harness.contract import Batch, Diverged, Loss, Model, Optimisation
 from harness.errors import UserError
 from harness.run.build import load_trained
+from harness.run.checkpoints import read
 from harness.run.evaluate import evaluate_model
 from harness.run.generation import ScoringSetup
 from harness.run.memory import OutOfMemory, raising_out_of_memory
@@ -82,8 +83,8 @@ def test_killed_and_started_again_ends_the_same(
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline and job.poll() is None:
             if checkpoint.exists():
-                step = torch.load(checkpoint, weights_only=True)["step"]
-                if step >= at_least:
+                state = read(checkpoint)
+                if state and state["step"] >= at_least:
                     break
             time.sleep(0.005)
         assert job.poll() is None, "it ended before it could be killed"
