@@ -12,14 +12,23 @@ Zhou et al. 2023, "Deep Latent State Space Models for Time-Series Generation", a
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float64
+from pydantic import PositiveInt
+from typing_extensions import TypedDict
 
 from datasets import base
 from datasets.errors import DataError
 from datasets.tsf import read_tsf
+
+
+class Size(TypedDict):
+    """What must be found in a file."""
+
+    series: PositiveInt
+    length: PositiveInt
 
 
 def load(
@@ -27,8 +36,8 @@ def load(
     *,
     name: str,
     title: str,
-    normalise: str,
-    expected: Mapping[str, int],
+    normalise: Literal["zscore", "minmax"],
+    expected: Size,
     split: Mapping[str, Any],
 ) -> base.Dataset:
     """Read one .tsf file, check its size, normalise each series and split by series.

@@ -7,6 +7,7 @@ are read here by everything that shows results, so no name of a model stands in 
 
 import copy
 import functools
+import re
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -122,6 +123,10 @@ def check_name(kind: Kind, name: str, where: str = "") -> None:
         Naming the place, the name and the known ones.
     """
     known = available(kind)
+    if name in known and not re.fullmatch(r"\w+", name):
+        raise UserError(
+            f"config/{kind}/{name}.yaml: expected a name of letters, digits and _, found {name!r}"
+        )
     if name not in known:
         raise UserError(
             f"{where}unknown {kind[:-1]} {name!r}:"

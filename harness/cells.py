@@ -182,9 +182,9 @@ def traces(settings: Settings) -> dict[Cell, list[int]]:
 
 def describe_dataset(settings: Settings, name: str) -> DatasetFile:
     """Return a data set's description with the configuration's changes (``datasets: <name>:``)."""
-    changes = settings.datasets.get(name)
+    described, changes = catalogue.dataset(name), settings.datasets.get(name)
     if changes is None:
-        return catalogue.dataset(name)
+        return described
     content = merge(catalogue.describe("datasets", name), changes.model_dump())
     return check(DatasetFile, content, f"config/datasets/{name}.yaml")
 

@@ -6,10 +6,24 @@ Unknown keys are errors everywhere. A model's own hyper-parameters are a datacla
 
 import dataclasses
 import importlib
+import inspect
+import json
+import math
+import typing
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    create_model,
+    field_validator,
+    model_validator,
+)
 
 from harness.errors import UserError
 from harness.tasks import Task
@@ -18,13 +32,16 @@ DEFAULT_ORDER = 100  # of a model among the rows
 REFERENCE = r"^[\w.]+:\w+$"  # module:name
 Grid = Literal["record", "union"]
 Seed = Annotated[int, Field(ge=0)]
+# Snakemake takes braces for wildcards, and <...> for parts of its own.
+Folder = Annotated[str, Field(pattern=r"^[^{}<>\x00-\x1f]*[^{}<>\s\x00-\x1f]$")]
+Share = Annotated[float, Field(ge=0, le=1)]
 T = TypeVar("T", bound=BaseModel)
 
 
 class Strict(BaseModel):
     """Unknown keys are refused, and nothing changes once it is made."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class GridBlock(Strict):
@@ -38,6 +55,12 @@ class GridBlock(Strict):
     trace: list[Annotated[int, Field(ge=1)]] = Field(
         [], description="optimiser steps at which the models' scores are followed, in generation"
     )
+
+    @model_validator(mode="after")
+    def _has_rows(self) -> "GridBlock":
+        if not self.models and not self.controls:
+            raise ValueError("expected models or controls, found neither")
+        return self
 
     @model_validator(mode="after")
     def _traces_generation(self) -> "GridBlock":
@@ -60,7 +83,7 @@ class Protocol(Strict):
         description="extrapolate from the middle of the time axis, or, on the grid union, from the"
         " middle row of each batch, as released",
     )
-    seed: int = Field(default=0, description="of the choice of hidden time points")
+    seed: Seed = Field(default=0, description="of the choice of hidden time points")
 
 
 class Evaluation(Strict):
@@ -73,7 +96,7 @@ class Evaluation(Strict):
     splits: int = Field(100, ge=1, description="random splits that the tests' power is measured on")
     permutations: int = Field(199, ge=1, description="of labels, of a test in such a split")
     draws: int = Field(100, ge=1, description="draws from a predictive distribution")
-    shares: list[float] = Field(
+    shares: list[Annotated[float, Field(gt=0, lt=1)]] = Field(
         [0.1, 0.3, 0.7, 0.9], description="shares of hidden points, beside the protocol's, to score"
     )
 
@@ -104,8 +127,8 @@ class Settings(Strict):
     protocol: Protocol = Protocol()
     runtime: Runtime | None = Field(None, description="what figure 3 measures; nothing without it")
     datasets: dict[str, DataOverride] = Field({}, description="changes to data sets, by name")
-    results: str = Field("results", description="folder of everything generated")
-    data: str = Field("data", description="folder of everything downloaded")
+    results: Folder = Field("results", description="folder of everything generated")
+    data: Folder = Field("data", description="folder of everything downloaded")
     mirror: str | None = Field(
         None, description="folder that holds the sources already; LS4_MIRROR in the environment too"
     )
@@ -215,8 +238,17 @@ class ControlEntry(Strict):
 
 
 class Split(Strict):
-    seed: int
-    fractions: tuple[float, float, float] = Field(description="train, validation, test")
+    """How the series of a data set are divided."""
+
+    seed: Seed
+    fractions: tuple[Share, Share, Share] = Field(description="train, validation, test")
+
+    @field_validator("fractions")
+    @classmethod
+    def _partition(cls, fractions: tuple[float, float, float]) -> tuple[float, float, float]:
+        if fractions[0] == 0 or not math.isclose(sum(fractions), 1):
+            raise ValueError("expected a share for training and a sum of 1")
+        return fractions
 
 
 class DatasetFile(Strict):
@@ -273,7 +305,7 @@ class DatasetFile(Strict):
 
 
 def check(kind: type[T], content: Any, where: str) -> T:
-    """Validate a mapping.
+    """Validate a mapping. Types are those of JSON: the text "5" is no number.
 
     Raises
     ------
@@ -281,9 +313,16 @@ def check(kind: type[T], content: Any, where: str) -> T:
         One line: where, which key, what is wrong with it.
     """
     try:
-        return kind.model_validate(content)
+        return kind.model_validate_json(_as_json(content, where), strict=True)
     except ValidationError as error:
         raise UserError(f"{where}: {_first(error)}") from None
+
+
+def _as_json(content: Any, where: str) -> str:
+    try:
+        return json.dumps(content)
+    except TypeError as error:  # YAML knows dates, JSON does not
+        raise UserError(f"{where}: {error}") from None
 
 
 def check_json(kind: type[T], path: Path, name: str) -> T:
@@ -314,9 +353,44 @@ def model_config(model_class: type, fields: dict[str, Any], where: str) -> Any:
         if name not in known:
             raise UserError(f"{where}: unknown field {name!r}, expected one of {', '.join(known)}")
     try:
-        return TypeAdapter(config_class).validate_python(fields)
+        json.dumps(fields, allow_nan=False)
+        return TypeAdapter(config_class).validate_json(_as_json(fields, where), strict=True)
     except ValidationError as error:
         raise UserError(f"{where}: {_first(error)}") from None
+    except ValueError:
+        raise UserError(f"{where}: expected finite numbers, found {fields}") from None
+
+
+def check_options(
+    reference: str, options: dict[str, Any], where: str, given: Collection[str] = ()
+) -> None:
+    """Check options against the keyword arguments of the function that takes them.
+
+    Parameters
+    ----------
+    reference : str
+        The function, ``module:name``. Its annotations say what it takes.
+    options : mapping
+        As the file has them.
+    where : str
+        File and key, for messages.
+    given : names
+        Arguments that the caller passes by itself.
+
+    Raises
+    ------
+    UserError
+        One line: where, which option, what is wrong with it.
+    """
+    function: Callable[..., Any] = load(reference)
+    hints = typing.get_type_hints(function, include_extras=True)
+    fields: dict[str, Any] = {
+        name: (hints.get(name, Any), ... if p.default is p.empty else p.default)
+        for name, p in inspect.signature(function).parameters.items()
+        if p.kind is p.KEYWORD_ONLY and name not in given
+    }
+    strict = ConfigDict(extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True)
+    check(create_model("Options", __config__=strict, **fields), options, where)
 
 
 def load(reference: str) -> Any:

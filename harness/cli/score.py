@@ -43,7 +43,7 @@ def score(
 
     from rich.console import Console
 
-    from harness.run.generation import ScoringSetup
+    from harness.run.generation import ScoringSetup, check_scorable
     from harness.run.own_samples import compare, read_samples
 
     evaluation = check(Evaluation, {"fits": fits, "epochs": epochs}, "score")
@@ -52,6 +52,7 @@ def score(
         _prepared(path, dataset, description, data, mirror),
         Scoring(dataset=description, evaluation=evaluation),
     )
+    check_scorable(setup.dataset)
     compare(setup, read_samples(samples, setup.test.shape), samples.name, Console())
     return 0
 
