@@ -56,7 +56,7 @@ def test_mistakes_in_the_options_of_a_loader(changes: dict, message: str) -> Non
 
 def test_expected_needs_a_length() -> None:
     options = {"normalise": "zscore", "expected": {"series": 52}}
-    with pytest.raises(UserError, match="here: expected.length: Field required"):
+    with pytest.raises(UserError, match=r"here: expected\.length: Field required"):
         check_options("datasets.monash:load", options, "here", GIVEN)
 
 
@@ -89,5 +89,5 @@ def test_a_folder_may_have_spaces_quotes_and_umlauts() -> None:
 
 def test_a_name_with_a_hyphen_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(catalogue, "available", lambda kind: ["my-data"])
-    with pytest.raises(UserError, match="config/datasets/my-data.yaml: expected a name of letters"):
+    with pytest.raises(UserError, match=r"my-data\.yaml: expected a name of letters"):
         catalogue.check_name("datasets", "my-data")
