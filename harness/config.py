@@ -6,11 +6,8 @@ Unknown keys are errors everywhere. A model's own hyper-parameters are a datacla
 
 import dataclasses
 import importlib
-import inspect
 import json
 import math
-import typing
-from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -20,7 +17,6 @@ from pydantic import (
     Field,
     TypeAdapter,
     ValidationError,
-    create_model,
     field_validator,
     model_validator,
 )
@@ -359,38 +355,6 @@ def model_config(model_class: type, fields: dict[str, Any], where: str) -> Any:
         raise UserError(f"{where}: {_first(error)}") from None
     except ValueError:
         raise UserError(f"{where}: expected finite numbers, found {fields}") from None
-
-
-def check_options(
-    reference: str, options: dict[str, Any], where: str, given: Collection[str] = ()
-) -> None:
-    """Check options against the keyword arguments of the function that takes them.
-
-    Parameters
-    ----------
-    reference : str
-        The function, ``module:name``. Its annotations say what it takes.
-    options : mapping
-        As the file has them.
-    where : str
-        File and key, for messages.
-    given : names
-        Arguments that the caller passes by itself.
-
-    Raises
-    ------
-    UserError
-        One line: where, which option, what is wrong with it.
-    """
-    function: Callable[..., Any] = load(reference)
-    hints = typing.get_type_hints(function, include_extras=True)
-    fields: dict[str, Any] = {
-        name: (hints.get(name, Any), ... if p.default is p.empty else p.default)
-        for name, p in inspect.signature(function).parameters.items()
-        if p.kind is p.KEYWORD_ONLY and name not in given
-    }
-    strict = ConfigDict(extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True)
-    check(create_model("Options", __config__=strict, **fields), options, where)
 
 
 def load(reference: str) -> Any:

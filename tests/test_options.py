@@ -11,11 +11,11 @@ from harness.config import (
     Settings,
     Split,
     check,
-    check_options,
     load,
     model_config,
 )
 from harness.errors import UserError
+from harness.options import check_options
 from tests.checkout import configuration
 
 SINES = {"n": 64, "length": 32, "channels": 2, "seed": 0}

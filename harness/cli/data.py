@@ -65,7 +65,8 @@ def fetch(path: str, data: Path, mirror: Path | None) -> int:
 
 def shard(dataset: str, shard: int, description: Path, out: Path) -> int:
     """Generate one part of a generated data set."""
-    from harness.config import check_options, load
+    from harness.config import load
+    from harness.options import check_options
 
     described = read_description(description)
     if described.shard is None:
@@ -112,7 +113,8 @@ def prepare(
 
 def load_dataset(name: str, description: DatasetFile, files: list[Path]) -> "Dataset":
     """Call a data set's loader."""
-    from harness.config import check_options, load
+    from harness.config import load
+    from harness.options import check_options
 
     where = f"config/datasets/{name}.yaml: options"
     check_options(description.loader, description.options, where, GIVEN)
