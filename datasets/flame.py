@@ -32,6 +32,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Float64
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 from scipy.integrate import solve_ivp
 from scipy.optimize import elementwise
 from scipy.special import hyp2f1, wrightomega
@@ -176,11 +177,11 @@ def write_shard(
     path: Path,
     p: int,
     *,
-    n: int,
-    seed: int,
-    x0_range: Sequence[float],
-    rtol: float = 1e-8,
-    atol: float = 1e-10,
+    n: PositiveInt,
+    seed: NonNegativeInt,
+    x0_range: Sequence[PositiveFloat],
+    rtol: PositiveFloat = 1e-8,
+    atol: PositiveFloat = 1e-10,
 ) -> None:
     """Generate one shard and write it: `x` (n, 1001) in float32, `x0`, `p` and the options."""
     x0, x = generate_shard(p, n, seed, x0_range, rtol, atol)

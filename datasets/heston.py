@@ -37,6 +37,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Float64
+from pydantic import NonNegativeInt, PositiveInt
 
 from datasets import base
 from datasets.errors import DataError
@@ -96,7 +97,7 @@ def random_walk(
     return np.exp(np.cumsum(np.concatenate([start, returns], axis=1), axis=1))
 
 
-def write_shard(path: Path, shard: int, *, n: int, seed: int) -> None:
+def write_shard(path: Path, shard: int, *, n: PositiveInt, seed: NonNegativeInt) -> None:
     """Draw the `n` paths of one shard and write them: `prices` (n, 128), `shard` and the options.
 
     Raises

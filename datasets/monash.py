@@ -11,10 +11,12 @@ Zhou et al. 2023, "Deep Latent State Space Models for Time-Series Generation", a
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float64
+from pydantic import PositiveInt
+from typing_extensions import TypedDict
 
 from datasets import base
 from datasets.errors import DataError
@@ -22,13 +24,20 @@ from datasets.normalisation import low_and_range, mean_and_deviation
 from datasets.tsf import read_tsf
 
 
+class Size(TypedDict):
+    """What must be found in a file."""
+
+    series: PositiveInt
+    length: PositiveInt
+
+
 def load(
     files: Sequence[Path],
     *,
     name: str,
     title: str,
-    normalise: str,
-    expected: Mapping[str, int],
+    normalise: Literal["zscore", "minmax"],
+    expected: Size,
     split: Mapping[str, Any],
     encoding: str = "cp1252",
 ) -> base.Dataset:

@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import Field, NonNegativeInt, PositiveInt
 
 from datasets import base
 
@@ -14,11 +15,11 @@ def load(
     *,
     name: str,
     title: str,
-    n: int,
-    length: int,
-    channels: int,
-    seed: int,
-    observed: float = 1.0,
+    n: PositiveInt,
+    length: PositiveInt,
+    channels: PositiveInt,
+    seed: NonNegativeInt,
+    observed: Annotated[float, Field(gt=0, le=1)] = 1.0,
     split: Mapping[str, Any],
 ) -> base.Dataset:
     """Draw `n` series sin(2 pi (f t + phase)) with f ~ U(1, 4) cycles and phase ~ U(0, 1).

@@ -14,15 +14,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from harness import sweeps
+from harness.checks import check
 from harness.commands import CommandFile
-from harness.config import (
-    DEFAULT_ORDER,
-    ControlEntry,
-    DatasetFile,
-    ModelFile,
-    Shown,
-    check,
-)
+from harness.config import DEFAULT_ORDER, ControlEntry, DatasetFile, ModelFile, Shown
 from harness.errors import UserError
 from harness.strict import parse_yaml, read_text
 

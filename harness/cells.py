@@ -17,17 +17,8 @@ from pydantic import Field, RootModel
 
 from harness import catalogue, sweeps
 from harness.catalogue import merge, without_none
-from harness.config import (
-    DatasetFile,
-    Evaluation,
-    Protocol,
-    Seed,
-    Settings,
-    Strict,
-    Training,
-    check,
-    check_json,
-)
+from harness.checks import check, check_json
+from harness.config import DatasetFile, Evaluation, Protocol, Seed, Settings, Strict, Training
 from harness.errors import UserError
 from harness.sources import digest
 from harness.tasks import HIDING, Task
@@ -212,9 +203,9 @@ def traces(settings: Settings) -> dict[Cell, list[int]]:
 
 def describe_dataset(settings: Settings, name: str) -> DatasetFile:
     """Return a data set's description with the configuration's changes (``datasets: <name>:``)."""
-    changes = settings.datasets.get(name)
+    described, changes = catalogue.dataset(name), settings.datasets.get(name)
     if changes is None:
-        return catalogue.dataset(name)
+        return described
     content = merge(catalogue.describe("datasets", name), changes.model_dump())
     return check(DatasetFile, content, f"config/datasets/{name}.yaml")
 

@@ -4,32 +4,33 @@ Unknown keys are errors everywhere. A model's own hyper-parameters are a datacla
 `model_config` checks them just as strictly.
 """
 
-import dataclasses
-import importlib
-import json
-from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+import math
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
 
-from harness.errors import UserError
-from harness.strict import digest, parse_json, read_text
 from harness.sweeps import Entry
 from harness.tasks import Task
 
-DIGEST = "sha256"  # key of a JSON file's own digest
 DEFAULT_ORDER = 100  # of a model among the rows
 REFERENCE = r"^[\w.]+:\w+$"  # module:name
 Grid = Literal["record", "union"]
 Seed = Annotated[int, Field(ge=0)]
-T = TypeVar("T", bound=BaseModel)
-K = TypeVar("K")
+# Snakemake takes braces for wildcards, and <...> for parts of its own.
+Folder = Annotated[str, Field(pattern=r"^[^{}<>\x00-\x1f]*[^{}<>\s\x00-\x1f]$")]
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Strict(BaseModel):
     """Unknown keys are refused, and nothing changes once it is made."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class GridBlock(Strict):
@@ -43,6 +44,12 @@ class GridBlock(Strict):
     trace: list[Annotated[int, Field(ge=1)]] = Field(
         [], description="optimiser steps at which the models' scores are followed, in generation"
     )
+
+    @model_validator(mode="after")
+    def _has_rows(self) -> "GridBlock":
+        if not self.models and not self.controls:
+            raise ValueError("expected models or controls, found neither")
+        return self
 
     @model_validator(mode="after")
     def _traces_generation(self) -> "GridBlock":
@@ -65,7 +72,7 @@ class Protocol(Strict):
         description="extrapolate from the middle of the time axis, or, on the grid union, from the"
         " middle row of each batch, as released",
     )
-    seed: int = Field(default=0, description="of the choice of hidden time points")
+    seed: Seed = Field(default=0, description="of the choice of hidden time points")
 
 
 class Evaluation(Strict):
@@ -78,7 +85,7 @@ class Evaluation(Strict):
     splits: int = Field(100, ge=1, description="random splits that the tests' power is measured on")
     permutations: int = Field(199, ge=1, description="of labels, of a test in such a split")
     draws: int = Field(100, ge=1, description="draws from a predictive distribution")
-    shares: list[float] = Field(
+    shares: list[Annotated[float, Field(gt=0, lt=1)]] = Field(
         [0.1, 0.3, 0.7, 0.9], description="shares of hidden points, beside the protocol's, to score"
     )
     share_draws: int = Field(10, ge=1, description="draws at these other shares")
@@ -118,8 +125,8 @@ class Settings(Strict):
     protocol: Protocol = Protocol()
     runtime: Runtime | None = Field(None, description="what figure 3 measures; nothing without it")
     datasets: dict[str, DataOverride] = Field({}, description="changes to data sets, by name")
-    results: str = Field("results", description="folder of everything generated")
-    data: str = Field("data", description="folder of everything downloaded")
+    results: Folder = Field("results", description="folder of everything generated")
+    data: Folder = Field("data", description="folder of everything downloaded")
     mirror: str | None = Field(
         None, description="folder that holds the sources already; LS4_MIRROR in the environment too"
     )
@@ -237,8 +244,17 @@ class ControlEntry(Strict):
 
 
 class Split(Strict):
-    seed: int
-    fractions: tuple[float, float, float] = Field(description="train, validation, test")
+    """How the series of a data set are divided."""
+
+    seed: Seed
+    fractions: tuple[Share, Share, Share] = Field(description="train, validation, test")
+
+    @field_validator("fractions")
+    @classmethod
+    def _partition(cls, fractions: tuple[float, float, float]) -> tuple[float, float, float]:
+        if fractions[0] == 0 or not math.isclose(sum(fractions), 1):
+            raise ValueError("expected a share for training and a sum of 1")
+        return fractions
 
 
 class DatasetFile(Strict):
@@ -294,84 +310,3 @@ class DatasetFile(Strict):
         """Functions that score this data set alone: its own scores and controls."""
         own = [self.own_scores, *(control.draw for control in self.controls.values())]
         return [reference for reference in own if reference]
-
-
-def check(kind: type[T], content: Any, where: str) -> T:
-    """Validate a mapping.
-
-    Raises
-    ------
-    UserError
-        One line: where, which key, what is wrong with it.
-    """
-    try:
-        return kind.model_validate(content)
-    except ValidationError as error:
-        raise UserError(f"{where}: {_first(error)}") from None
-
-
-def check_json(kind: type[K], path: Path, name: str) -> K:
-    """Read and validate a JSON file; `name` says in messages what it should be.
-
-    Where the file holds its own digest, ``sha256`` (`harness.records.write_checked`), it is
-    verified.
-
-    Raises
-    ------
-    UserError
-        If the file is no such thing.
-    """
-    content = parse_json(read_text(path), path)
-    expected = content.pop(DIGEST, None) if isinstance(content, dict) else None
-    try:
-        found = TypeAdapter(kind).validate_json(json.dumps(content), strict=True)
-    except ValidationError as error:
-        raise UserError(f"{path}: not {name}: {_first(error)}") from None
-    except ValueError as error:  # half of a character, which json writes and pydantic refuses
-        raise UserError(f"{path}: not {name}: {error}") from None
-    if expected is not None and expected != digest(content):
-        raise UserError(f"{path}: damaged: expected content of sha256 {expected}, found another")
-    return found
-
-
-def model_config(model_class: type, fields: dict[str, Any], where: str) -> Any:
-    """Build a model's frozen config dataclass from its differences; unknown fields are refused.
-
-    Raises
-    ------
-    UserError
-        One line: where, which field, what is wrong with it.
-    """
-    config_class = model_class.Config  # type: ignore[attr-defined]
-    known = [f.name for f in dataclasses.fields(config_class)]
-    for name in fields:
-        if name not in known:
-            raise UserError(f"{where}: unknown field {name!r}, expected one of {', '.join(known)}")
-    try:
-        return TypeAdapter(config_class).validate_python(fields)
-    except ValidationError as error:
-        raise UserError(f"{where}: {_first(error)}") from None
-
-
-def load(reference: str) -> Any:
-    """Import ``module:name``.
-
-    Raises
-    ------
-    UserError
-        If there is no such module or name.
-    """
-    module, _, name = reference.partition(":")
-    try:
-        return getattr(importlib.import_module(module), name)
-    except ModuleNotFoundError as error:
-        raise UserError(f"{reference}: no module named {error.name!r}") from None
-    except AttributeError:
-        raise UserError(f"{reference}: module {module} has no {name!r}") from None
-
-
-def _first(error: ValidationError) -> str:
-    detail = error.errors()[0]
-    key = ".".join(str(part) for part in detail["loc"]) or "(top)"
-    found = "" if detail["type"] == "missing" else f", found {detail['input']!r:.80}"
-    return f"{key}: {detail['msg']}{found}"

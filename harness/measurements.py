@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from harness.config import check_json
+from harness.checks import check_json
 from harness.records import Status
 from harness.tasks import Task
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from harness.config import check_json
+from harness.checks import check_json
 
 ENOUGH = 0.5  # power of a distance on the fault that it is for; with less it says little
 

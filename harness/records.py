@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from datasets.files import replacing, sha256
 from harness.catalogue import ROOT, budgets
-from harness.config import DIGEST, check_json
+from harness.checks import DIGEST, check_json
 from harness.errors import UserError
 from harness.strict import digest
 from harness.tasks import Task
@@ -197,7 +197,7 @@ def write(record: BaseModel, path: Path) -> None:
 
 
 def write_checked(path: Path, content: dict[str, Any]) -> None:
-    """Write JSON with the digest of its content, which `harness.config.check_json` verifies."""
+    """Write JSON with the digest of its content, which `harness.checks.check_json` verifies."""
     content = _finite(content)
     write_json(path, content | {DIGEST: digest(content)})
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from harness.config import check_json
+from harness.checks import check_json
 from harness.records import Score
 
 TRACE = "trace.json"

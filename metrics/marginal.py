@@ -158,7 +158,7 @@ def bootstrap(
     fake: Float[np.ndarray, "M L D"],
     n_boot: int,
     seed: int,
-) -> float:
+) -> float | None:
     """Return the standard deviation of `score` when whole series are drawn again.
 
     Values of one series are not independent, so series are resampled (with replacement, in both
@@ -175,6 +175,11 @@ def bootstrap(
     seed : int
         Seed of the resampling.
 
+    Returns
+    -------
+    float or None
+        None where a channel of `real` varies in so few series that a resample has it constant.
+
     Raises
     ------
     ValueError
@@ -188,7 +193,18 @@ def bootstrap(
     def resampled(values: np.ndarray) -> np.ndarray:
         return values[rng.integers(len(values), size=len(values))]
 
-    return float(np.std([score(resampled(real), resampled(fake)) for _ in range(n_boot)], ddof=1))
+    found = []
+    for _ in range(n_boot):
+        some_real, some_fake = resampled(real), resampled(fake)
+        if _constant(some_real) and not _constant(real):
+            return None
+        found.append(score(some_real, some_fake))
+    return float(np.std(found, ddof=1))
+
+
+def _constant(series: np.ndarray) -> bool:
+    """Whether any channel has one value alone."""
+    return bool((series.min((0, 1)) == series.max((0, 1))).any())
 
 
 def bin_counts(

@@ -8,8 +8,9 @@ import yaml
 
 from harness import catalogue
 from harness.catalogue import merge, without_none
+from harness.checks import check, load
 from harness.commands import fill
-from harness.config import DatasetFile, ModelFile, check, load
+from harness.config import DatasetFile, ModelFile
 from harness.errors import UserError
 from harness.run.interpolators import INTERPOLATORS
 from harness.tasks import TASKS

@@ -18,8 +18,9 @@ from harness.cells import (
     read_cell,
     traces,
 )
+from harness.checks import check
 from harness.commands import CommandFile
-from harness.config import Evaluation, Settings, check
+from harness.config import Evaluation, Settings
 from harness.errors import UserError
 from harness.sources import digest
 from harness.tasks import TASKS

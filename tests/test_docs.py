@@ -12,8 +12,8 @@ import pytest
 import yaml
 
 from harness.catalogue import ROOT, available
+from harness.checks import check
 from harness.commands import CommandFile
-from harness.config import check
 from harness.present import pages
 from tests.checkout import BIN, copy, run
 

@@ -23,7 +23,8 @@ from datasets.synthetic import load as sines
 from datasets.tsf import read_tsf
 from harness import records
 from harness.catalogue import CONFIG, ROOT, read_yaml
-from harness.config import DatasetFile, ModelFile, Settings, check
+from harness.checks import check
+from harness.config import DatasetFile, ModelFile, Settings
 from harness.errors import UserError
 from harness.present import files
 from harness.run.checkpoints import Checkpoint

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from harness import catalogue
 from harness.cells import CellSpec, cells, describe_cell, traces
-from harness.config import Settings, check
+from harness.checks import check
+from harness.config import Settings
 from harness.errors import UserError
 from harness.sweeps import names, parts, variants
 from tests.checkout import configuration, copy, planned, run, snakemake, write_yaml

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.cells import Scoring
-from harness.config import DatasetFile, Evaluation, check_json
+from harness.checks import check_json
+from harness.config import DatasetFile, Evaluation
 
 # Adds a command to the parser, under the function's name or another one.
 Add = Callable[..., argparse.ArgumentParser]

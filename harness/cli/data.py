@@ -12,6 +12,8 @@ from harness.errors import UserError
 if TYPE_CHECKING:
     from datasets.base import Dataset
 
+GIVEN = ("name", "title", "split")  # what `load_dataset` passes to every loader
+
 
 def add_commands(add: Add) -> None:
     """Add the commands of this module to the parser."""
@@ -68,11 +70,13 @@ def fetch(path: str, data: Path, mirror: Path | None) -> int:
 
 def shard(dataset: str, shard: int, description: Path, out: Path) -> int:
     """Generate one part of a generated data set."""
-    from harness.config import load
+    from harness.checks import check_options, load
 
     described = read_description(description)
     if described.shard is None:
         raise UserError(f"config/datasets/{dataset}.yaml: has no shards to generate")
+    where = f"config/datasets/{dataset}.yaml: shard_options"
+    check_options(described.shard, described.shard_options, where)
     out.parent.mkdir(parents=True, exist_ok=True)
     load(described.shard)(out, shard, **described.shard_options)
     return 0
@@ -157,8 +161,10 @@ def source_files(description: DatasetFile, data: Path, mirror: Path | None) -> l
 
 def load_dataset(name: str, description: DatasetFile, files: list[Path]) -> "Dataset":
     """Call a data set's loader."""
-    from harness.config import load
+    from harness.checks import check_options, load
 
+    where = f"config/datasets/{name}.yaml: options"
+    check_options(description.loader, description.options, where, GIVEN)
     return load(description.loader)(
         files,
         name=name,

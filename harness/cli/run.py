@@ -51,6 +51,7 @@ def train(cell: Path, data: Path) -> int:
     from datasets.base import Dataset, Unavailable
     from harness.cells import CellSpec, read_cell
     from harness.run.devices import device
+    from harness.run.generation import check_scorable
     from harness.run.train import skip, train
 
     spec = read_cell(cell)
@@ -62,6 +63,8 @@ def train(cell: Path, data: Path) -> int:
         except Unavailable as missing:
             outcome = skip(spec, str(missing), cell, where)
         else:
+            if spec.task == "generation":
+                check_scorable(dataset)
             outcome = train(spec, dataset, cell, where)
     print(
         f"{outcome.status}: {outcome.steps} steps in {outcome.seconds:.1f} s"
@@ -100,7 +103,7 @@ def evaluate(cell: Path, data: Path, description: Path, evaluation: Path) -> int
         evaluate_model,
         skipped,
     )
-    from harness.run.generation import ScoringSetup
+    from harness.run.generation import ScoringSetup, check_scorable
     from harness.run.outcome import read_outcome
 
     spec = read_cell(cell)
@@ -111,6 +114,8 @@ def evaluate(cell: Path, data: Path, description: Path, evaluation: Path) -> int
         except Unavailable as missing:
             done = Evaluated(skipped(spec, scoring, str(missing), where), {}, {})
         else:
+            if spec.task == "generation":
+                check_scorable(setup.dataset)
             if isinstance(spec, CellSpec):
                 outcome = read_outcome(cell)
                 weights = cell / "weights.safetensors"

@@ -82,9 +82,11 @@ def score(
     from rich.console import Console
 
     from harness.run.beside import compare, write_rows
+    from harness.run.generation import check_scorable
     from harness.run.own_samples import read_samples
 
     setup = _setup(dataset, prepared, data, mirror, {"fits": fits, "epochs": epochs})
+    check_scorable(setup.dataset)
     read = read_samples(samples, setup.test.shape)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # an arrow that it lacks must not end the command
@@ -170,7 +172,8 @@ def _setup(
     """Return what rows of a data set are scored against, with the paper's protocol."""
     from harness import catalogue
     from harness.cells import Scoring
-    from harness.config import Evaluation, check
+    from harness.checks import check
+    from harness.config import Evaluation
 
     settings = check(Evaluation, evaluation, "evaluation")  # before torch is loaded
 

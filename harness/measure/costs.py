@@ -15,7 +15,7 @@ import torch
 from datasets.base import Dataset
 from datasets.progress import progress
 from harness import catalogue
-from harness.config import load
+from harness.checks import load
 from harness.contract import Model
 from harness.measure.timing import alone, made_up, quartiles, set_up, timed, training_step
 from harness.measurements import SAMPLES, Cost, Size

@@ -25,7 +25,7 @@ from typing import Any, Literal
 
 import torch
 
-from harness.config import load
+from harness.checks import load
 from harness.contract import Diverged, Task
 from harness.errors import UserError
 from harness.measure.timing import made_up, quartiles, set_up, settings, timed, training_step

@@ -13,7 +13,8 @@ import pandas as pd
 from pydantic import Field, model_validator
 
 from harness import catalogue
-from harness.config import Strict, check
+from harness.checks import check
+from harness.config import Strict
 from harness.measurements import Kind
 from harness.present import paired, published
 from harness.present.comparison import NOISE_FLOOR, Comparison

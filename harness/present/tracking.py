@@ -3,7 +3,8 @@ one from a folder that was moved or copied is, since MLflow keeps absolute paths
 
 One experiment for each task; a parent run for each (budget, data set, model) with means over seeds;
 a child run for each seed; a run with the tables and figures. Cells whose data could not be had are
-left out. The only module that knows MLflow. One process at a time may write.
+left out. The only module that knows MLflow; `harness.present.store` lets one process at a time
+write.
 
 A run carries a tag ``cell_id`` and, once it is whole, the digest of what it was made from: what has
 not changed stays, what has changed replaces its old run. Runs of cells that are no longer below the
@@ -14,10 +15,8 @@ import json
 import math
 import os
 import re
-import sqlite3
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,9 +27,10 @@ import pandas as pd
 from datasets.files import sha256
 from datasets.progress import progress
 from harness.errors import UserError
-from harness.present import files
+from harness.present import files, store
 from harness.present.comparison import comparisons
 from harness.present.frame import frame
+from harness.present.store import SQLITE
 from harness.records import IDENTITY, Record
 from harness.sources import digest
 from harness.tasks import TABLE_OF, TASKS
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 
 Cells = dict[Path, Record]  # by their directories
 
-SQLITE = "sqlite:///"
 PARENT = "mlflow.parentRunId"
 MADE_FROM = "made_from"  # tag: digest of the files behind a run
 POINTS = 200  # of a curve; long ones make the UI slow
@@ -64,7 +63,7 @@ def track(records_dirs: Sequence[Path], uri: str, artifacts: Path, extra: list[P
     uri : str
         ``sqlite:///...`` (brought to the newest schema first) or the address of a server.
     artifacts : Path
-        Where runs of a database keep their files; a server has its own place.
+        Where runs of a database keep their files; an MLflow server has its own place.
     extra : list of Path
         Files and folders (tables, figures) for the run that belongs to all records together.
 
@@ -74,9 +73,16 @@ def track(records_dirs: Sequence[Path], uri: str, artifacts: Path, extra: list[P
         If there is no record, two are of the same cell, or no server answers.
     """
     found = files.find(records_dirs)
+    store.check_address(uri)
+    with store.locked(uri):
+        _import(found, uri, artifacts, extra)
+
+
+def _import(found: Cells, uri: str, artifacts: Path, extra: list[Path]) -> None:
     location = None
-    if uri.startswith(SQLITE):
+    if not uri.startswith("http"):
         location = artifacts.resolve().as_uri()
+    if uri.startswith(SQLITE) and location:
         _set_aside_if_moved(Path(uri.removeprefix(SQLITE)), location)
     client = _client(uri)
     cells = {folder: record for folder, record in found.items() if record.status != "skipped"}
@@ -95,10 +101,10 @@ def track(records_dirs: Sequence[Path], uri: str, artifacts: Path, extra: list[P
 
 
 def _client(uri: str) -> "MlflowClient":
-    # read when mlflow is imported; without the last one a wrong address takes minutes
+    # read when mlflow is imported
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    store.limit_waiting()
     from mlflow.tracking import MlflowClient
 
     if uri.startswith(SQLITE):
@@ -111,23 +117,13 @@ def _client(uri: str) -> "MlflowClient":
 
 def _set_aside_if_moved(database: Path, location: str) -> None:
     """Rename a database whose runs have their files elsewhere than in `location`."""
-    if not database.exists():
-        return
-    # not with MLflow, which would keep the file open
-    with closing(sqlite3.connect(database)) as connection:
-        try:
-            found = dict(connection.execute("SELECT name, artifact_location FROM experiments"))
-        except sqlite3.OperationalError:  # no such table: its making was interrupted
-            return
-    if all(found.get(_name(task), location) == location for task in TASKS):
-        return
-    aside = database.with_name(f"{database.name}.moved")
-    database.replace(aside)
-    print(
-        f"{database}: its folder was moved or copied; set aside as {aside.name} and made again; "
-        "for runs of other folders: python -m harness track --records FOLDER",
-        file=sys.stderr,
-    )
+    moved = store.set_aside_if_moved(database, {_name(task): location for task in TASKS})
+    if moved is not None:
+        print(
+            f"{database}: its folder was moved or copied; set aside as {moved.name} and made again;"
+            " for runs of other folders: python -m harness track --records FOLDER",
+            file=sys.stderr,
+        )
 
 
 def _name(task: str) -> str:
@@ -163,9 +159,15 @@ class _Runs:
         made_from = digest(list(digests.values()))
         row_id = _cell_id(next(iter(cells.values()))).rpartition("/")[0]
         old = self._find("cell_id", row_id)
-        if any(_made_from(run, made_from) for run in old):
+        if len(old) == 1 and _made_from(old[0], made_from) and not self._doubled(cells):
             return
-        children = [child for run in old for child in self._find(PARENT, run.info.run_id)]
+        children = [c for r in cells.values() for c in self._find("cell_id", _cell_id(r))]
+        children += [
+            child
+            for run in old
+            for child in self._find(PARENT, run.info.run_id)
+            if child.info.run_id not in {known.info.run_id for known in children}
+        ]
         parent = self._create_parent(row_id, cells)
         for folder, record in cells.items():
             same = next((c for c in children if _made_from(c, digests[folder])), None)
@@ -178,6 +180,10 @@ class _Runs:
             self.client.delete_run(run.info.run_id)
         self._finish(parent, made_from)
 
+    def _doubled(self, cells: Cells) -> bool:
+        """Whether an earlier import that was cut short left two runs of a cell."""
+        return any(len(self._find("cell_id", _cell_id(r))) > 1 for r in cells.values())
+
     def update_files(self, budgets: str, paths: list[Path]) -> None:
         """Bring the run that holds the tables and figures of some budgets up to date."""
         found = {
@@ -187,7 +193,7 @@ class _Runs:
             if file.is_file()
         }
         old = self._find("cell_id", f"files/{budgets}")
-        if any(_made_from(run, digest(found)) for run in old):
+        if len(old) == 1 and _made_from(old[0], digest(found)):
             return
         tags = {"cell_id": f"files/{budgets}", "level": "files", "budget": budgets}
         name = f"tables and figures, {budgets}"

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from harness import catalogue, records
 from harness.cells import ControlSpec
-from harness.config import check_json
+from harness.checks import check_json
 from harness.errors import UserError
 from harness.records import Score
 from harness.run.evaluate import SCORING

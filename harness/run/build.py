@@ -6,9 +6,10 @@ import torch
 
 from datasets.base import Dataset
 from harness.cells import CellSpec
-from harness.config import load, model_config
+from harness.checks import load, model_config
 from harness.contract import Model, Shape, Task
 from harness.errors import UserError
+from harness.run.memory import OutOfMemory, raising_out_of_memory
 from harness.run.outcome import read_weights
 from harness.run.streams import seed_of
 from harness.run.view import View
@@ -36,9 +37,14 @@ def build(spec: CellSpec, dataset: Dataset, device: torch.device) -> Model:
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed_of(spec, "weights"))
         try:
-            model = model_class(config, shape)
-        except ValueError as error:  # such as a length that pooling does not divide
-            raise UserError(f"{spec.where}, data set {dataset.name}: {error}") from None
+            with raising_out_of_memory():
+                model = model_class(config, shape)
+        except OutOfMemory:
+            raise
+        # such as a length that pooling does not divide, or a negative size
+        except (ValueError, RuntimeError, ArithmeticError) as error:
+            text = str(error).partition("\n")[0]
+            raise UserError(f"{spec.where}, data set {dataset.name}: {text}") from None
     return model.to(device)
 
 

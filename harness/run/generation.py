@@ -16,8 +16,10 @@ from jaxtyping import Float
 from datasets.base import Dataset
 from harness import catalogue
 from harness.cells import CellSpec, ControlSpec, Scoring
-from harness.config import DatasetFile, Evaluation, load
+from harness.checks import load
+from harness.config import DatasetFile, Evaluation
 from harness.contract import Diverged
+from harness.errors import UserError
 from harness.records import Score
 from harness.run.build import load_trained
 from harness.run.streams import numpy_stream, torch_stream
@@ -31,7 +33,7 @@ from metrics.marginal import (
 )
 from metrics.memorisation import memorisation, span_residual
 from metrics.paired import SeriesErrors
-from metrics.prediction import PredictionFit, persistence, predict
+from metrics.prediction import HORIZON, PredictionFit, persistence, predict
 from metrics.two_sample import resolution, standardise, two_sample
 
 Series = Float[np.ndarray, "N L D"]
@@ -39,6 +41,7 @@ Samples = Float[np.ndarray, "M L D"]
 
 BATCH = 128  # series that are sampled at once
 BOOTSTRAPS = 100
+FEWEST = 3  # test series that evaluators can be trained and tested on
 FEATURES = 5  # that differ most, kept in the record
 # The literal scores are one evaluator fit; the robust ones are fits with seeds 0, 1, ... They are
 # the same for all rows, so that rows differ by their samples alone.
@@ -72,6 +75,39 @@ class ScoringSetup:
     def evaluated(self) -> slice:
         """The series, of test series and of samples, that the evaluators are given."""
         return slice(self.description.evaluator_series)
+
+
+def check_scorable(dataset: Dataset) -> None:
+    """Refuse data that the scores of samples cannot work with, before anything is trained.
+
+    Raises
+    ------
+    UserError
+        For too few or too short test series, a channel that is constant in them, or more than half
+        of them in the training part.
+    """
+    test = dataset.x[dataset.test]
+    where = f"data set {dataset.name}, generation: expected"
+    if len(test) < FEWEST:
+        raise UserError(f"{where} at least {FEWEST} test series, found {len(test)}")
+    if test.shape[1] <= HORIZON:
+        raise UserError(
+            f"{where} series longer than the {HORIZON} predicted steps, found {test.shape[1]}"
+        )
+    for channel in range(test.shape[2]):
+        values = test[..., channel]
+        if values.min() == values.max():
+            raise UserError(
+                f"{where} test series that vary, found channel {channel} constant at"
+                f" {values.min():g}"
+            )
+    known = {(series + 0.0).tobytes() for series in dataset.x[dataset.train]}  # -0.0 is 0.0
+    copies = sum((series + 0.0).tobytes() in known for series in test)
+    if 2 * copies > len(test):
+        raise UserError(
+            f"{where} test series that are not in the training part, found {copies} of"
+            f" {len(test)} there"
+        )
 
 
 def score(

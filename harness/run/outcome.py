@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save, save_file
 
 from datasets.files import replacing, sha256
-from harness.config import check_json
+from harness.checks import check_json
 from harness.errors import UserError
 from harness.records import Ending, Status, verify, write_checked, write_text
 

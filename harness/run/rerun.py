@@ -17,7 +17,8 @@ import torch
 from datasets.base import Dataset
 from harness import catalogue
 from harness.cells import CELL_FILE, CellSpec, ControlSpec, Scoring
-from harness.config import Evaluation, Training, check, load, model_config
+from harness.checks import check, load, model_config
+from harness.config import Evaluation, Training
 from harness.errors import UserError
 from harness.records import Record, write_json
 from harness.run.evaluate import Evaluated, evaluate_control, evaluate_model

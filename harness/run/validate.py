@@ -37,7 +37,7 @@ class Validator:
         self.draws = min(DRAWS, max(1, MOST // max(len(indices), 1)))
         self.batches = [
             view.batch(group).to(device)
-            for group in np.array_split(indices, min(GROUPS, len(indices)))
+            for group in np.array_split(indices, max(1, min(GROUPS, len(indices))))
             if len(group)
         ]
 

@@ -12,7 +12,7 @@ import torch
 
 from harness import catalogue, records
 from harness.catalogue import ROOT
-from harness.config import load
+from harness.checks import load
 from harness.errors import UserError
 from harness.measure import lengths
 from harness.measure.lengths import Failure, Iteration, Job, Ready

@@ -165,14 +165,16 @@ def test_the_database_of_a_copied_folder_is_set_aside_and_made_again(
     aside = database.with_name("mlflow.db.moved")
     aside.write_text("of an earlier copy")
     copy.track()
-    assert aside.read_bytes() == original
+    second = database.with_name("mlflow.db.moved2")
+    assert aside.read_text() == "of an earlier copy"
+    assert second.read_bytes() == original
     (line,) = [x for x in capsys.readouterr().err.splitlines() if x.startswith(str(database))]
-    assert "set aside as mlflow.db.moved" in line
+    assert "set aside as mlflow.db.moved2" in line
     for cell_id, run in copy.runs().items():
         assert run.info.artifact_uri.startswith(copy.folder.as_uri())
         assert cell_id in imported.runs()
     copy.track()
-    assert aside.read_bytes() == original
+    assert second.read_bytes() == original
     assert "set aside" not in capsys.readouterr().err
 
 
@@ -180,6 +182,13 @@ def test_a_server_that_is_not_there_is_told_in_one_line(imported: Imported) -> N
     with pytest.raises(UserError, match="no MLflow there") as caught:
         tracking.track([imported.cells], "http://127.0.0.1:9", imported.folder, [])
     assert "\n" not in str(caught.value)
+
+
+def test_doubled_runs_are_removed(imported: Imported) -> None:
+    row = imported.runs()["cpu/generation/solar_weekly/ls4/0"]
+    imported.client().create_run(row.info.experiment_id, tags=dict(row.data.tags))
+    imported.track()
+    imported.runs()  # refuses duplicates
 
 
 def test_long_curves_are_thinned_and_keep_their_ends() -> None:

@@ -27,7 +27,7 @@ rule tables:
     message:
         "Make the tables"
     shell:
-        "python -m harness tables --records {params.records} --out {output} &> {log}"
+        "python -m harness tables --records {params.records:q} --out {output:q} &> {log:q}"
 
 
 # Only the cells of one of the paper's tables: `snakemake --cores 8 table2`.
@@ -50,8 +50,8 @@ rule table1:
     message:
         "Make table 1"
     shell:
-        "python -m harness tables --records {params.records} --tasks {params.tasks} --out {output}"
-        " &> {log}"
+        "python -m harness tables --records {params.records:q} --tasks {params.tasks:q} --out {output:q}"
+        " &> {log:q}"
 
 
 use rule table1 as table2 with:
@@ -89,7 +89,7 @@ rule figure3:
     message:
         "Make figure 3"
     shell:
-        "python -m harness figure3 --records {params.records} --out {output} &> {log}"
+        "python -m harness figure3 --records {params.records:q} --out {output:q} &> {log:q}"
 
 
 rule figures:
@@ -124,8 +124,8 @@ rule figures:
     message:
         "Draw the figures"
     shell:
-        "python -m harness figures --records {params.records} --data {params.data} --out {output}"
-        " &> {log}"
+        "python -m harness figures --records {params.records:q} --data {params.data:q} --out {output:q}"
+        " &> {log:q}"
 
 
 rule report:
@@ -149,8 +149,8 @@ rule report:
     message:
         "Write the report"
     shell:
-        "python -m harness report --records {params.records} --tables {input.tables}"
-        " --figures {input.figures} --out {output} &> {log}"
+        "python -m harness report --records {params.records:q} --tables {input.tables:q}"
+        " --figures {input.figures:q} --out {output:q} &> {log:q}"
 
 
 rule track:
@@ -176,5 +176,5 @@ rule track:
     message:
         "Import the runs into MLflow"
     shell:
-        "python -m harness track --records {params.records} --uri {params.uri:q}"
-        " --artifacts {params.artifacts} --tables {input.tables} --figures {input.figures} &> {log}"
+        "python -m harness track --records {params.records:q} --uri {params.uri:q}"
+        " --artifacts {params.artifacts:q} --tables {input.tables:q} --figures {input.figures:q} &> {log:q}"

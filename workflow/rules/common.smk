@@ -12,7 +12,8 @@ from snakemake.exceptions import WorkflowError
 sys.path.insert(0, str(Path(workflow.current_basedir.path).parents[1]))
 
 from harness import catalogue, cells, sources, sweeps
-from harness.config import Settings, check
+from harness.checks import check
+from harness.config import Settings
 from harness.errors import UserError
 from harness.tasks import TABLES
 

@@ -17,7 +17,7 @@ rule fetch:
     message:
         "Fetch {wildcards.path}"
     shell:
-        "python -m harness fetch {wildcards.path} {params.options:q} &> {log}"
+        "python -m harness fetch {wildcards.path:q} {params.options:q} &> {log:q}"
 
 
 rule shard:
@@ -35,8 +35,8 @@ rule shard:
     message:
         "Generate {wildcards.dataset}, part {wildcards.shard}"
     shell:
-        "python -m harness shard {wildcards.dataset} {wildcards.shard}"
-        " --description {input.description} --out {output} &> {log}"
+        "python -m harness shard {wildcards.dataset:q} {wildcards.shard:q}"
+        " --description {input.description:q} --out {output:q} &> {log:q}"
 
 
 rule prepare:
@@ -60,6 +60,6 @@ rule prepare:
     message:
         "Read, normalise and split {wildcards.dataset}"
     shell:
-        "python -m harness prepare {wildcards.dataset} {input.parts:q}"
-        " --description {input.description} --out {output.data} --split {output.split} --report {output.report} {params.options:q}"
-        " &> {log}"
+        "python -m harness prepare {wildcards.dataset:q} {input.parts:q}"
+        " --description {input.description:q} --out {output.data:q} --split {output.split:q} --report {output.report:q} {params.options:q}"
+        " &> {log:q}"

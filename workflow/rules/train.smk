@@ -26,7 +26,7 @@ rule train:
     message:
         "Train {wildcards.model} on {wildcards.dataset}, seed {wildcards.seed}"
     shell:
-        "python -m harness train {params.cell} --data {input.data} &> {log}"
+        "python -m harness train {params.cell:q} --data {input.data:q} &> {log:q}"
 
 
 rule evaluate:
@@ -58,8 +58,8 @@ rule evaluate:
     message:
         "Score {wildcards.model} on {wildcards.dataset}, seed {wildcards.seed}"
     shell:
-        "python -m harness evaluate {params.cell} --data {input.data}"
-        " --description {input.description} --evaluation {input.evaluation} &> {log}"
+        "python -m harness evaluate {params.cell:q} --data {input.data:q}"
+        " --description {input.description:q} --evaluation {input.evaluation:q} &> {log:q}"
 
 
 # The same training once more, past its end, with scores on the way.
@@ -90,8 +90,8 @@ rule trace:
     message:
         "Follow the scores of {wildcards.model} on {wildcards.dataset}, seed {wildcards.seed}"
     shell:
-        "python -m harness trace {params.cell} --steps {params.steps} --data {input.data}"
-        " --description {input.description} --evaluation {input.evaluation} &> {log}"
+        "python -m harness trace {params.cell:q} --steps {params.steps:q} --data {input.data:q}"
+        " --description {input.description:q} --evaluation {input.evaluation:q} &> {log:q}"
 
 
 use rule evaluate as control with:
@@ -123,8 +123,8 @@ rule power:
     message:
         "Measure the power of the tests on {wildcards.dataset}"
     shell:
-        "python -m harness power --data {input.data} --description {input.description}"
-        " --evaluation {input.evaluation} --out {output} &> {log}"
+        "python -m harness power --data {input.data:q} --description {input.description:q}"
+        " --evaluation {input.evaluation:q} --out {output:q} &> {log:q}"
 
 
 rule measure:
@@ -149,5 +149,5 @@ rule measure:
     message:
         "Measure {wildcards.model} at length {wildcards.length}, {wildcards.study}"
     shell:
-        "python -m harness runtime --model {wildcards.model} --length {wildcards.length}"
-        " {params.options} --out {output} &> {log}"
+        "python -m harness runtime --model {wildcards.model:q} --length {wildcards.length:q}"
+        " {params.options} --out {output:q} &> {log:q}"

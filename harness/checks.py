@@ -1,0 +1,142 @@
+"""Content that a user or an earlier run wrote, checked against a type: a mistake is one line."""
+
+import dataclasses
+import importlib
+import inspect
+import json
+import typing
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, create_model
+
+from harness.errors import UserError
+from harness.strict import digest, parse_json, read_text
+
+DIGEST = "sha256"  # key of a JSON file's own digest
+K = TypeVar("K")
+T = TypeVar("T", bound=BaseModel)
+
+
+def check(kind: type[T], content: Any, where: str) -> T:
+    """Validate a mapping. Types are those of JSON: the text "5" is no number.
+
+    Raises
+    ------
+    UserError
+        One line: where, which key, what is wrong with it.
+    """
+    try:
+        return kind.model_validate_json(_as_json(content, where), strict=True)
+    except ValidationError as error:
+        raise UserError(f"{where}: {_first(error)}") from None
+
+
+def check_json(kind: type[K], path: Path, name: str) -> K:
+    """Read and validate a JSON file; `name` says in messages what it should be.
+
+    Where the file holds its own digest, ``sha256`` (`harness.records.write_checked`), it is
+    verified.
+
+    Raises
+    ------
+    UserError
+        If the file is no such thing.
+    """
+    content = parse_json(read_text(path), path)
+    expected = content.pop(DIGEST, None) if isinstance(content, dict) else None
+    try:
+        found = TypeAdapter(kind).validate_json(json.dumps(content), strict=True)
+    except ValidationError as error:
+        raise UserError(f"{path}: not {name}: {_first(error)}") from None
+    except ValueError as error:  # half of a character, which json writes and pydantic refuses
+        raise UserError(f"{path}: not {name}: {error}") from None
+    if expected is not None and expected != digest(content):
+        raise UserError(f"{path}: damaged: expected content of sha256 {expected}, found another")
+    return found
+
+
+def model_config(model_class: type, fields: dict[str, Any], where: str) -> Any:
+    """Build a model's frozen config dataclass from its differences; unknown fields are refused.
+
+    Raises
+    ------
+    UserError
+        One line: where, which field, what is wrong with it.
+    """
+    config_class = model_class.Config  # type: ignore[attr-defined]
+    known = [f.name for f in dataclasses.fields(config_class)]
+    for name in fields:
+        if name not in known:
+            raise UserError(f"{where}: unknown field {name!r}, expected one of {', '.join(known)}")
+    try:
+        json.dumps(fields, allow_nan=False)
+        return TypeAdapter(config_class).validate_json(_as_json(fields, where), strict=True)
+    except ValidationError as error:
+        raise UserError(f"{where}: {_first(error)}") from None
+    except ValueError:
+        raise UserError(f"{where}: expected finite numbers, found {fields}") from None
+
+
+def check_options(
+    reference: str, options: dict[str, Any], where: str, given: Collection[str] = ()
+) -> None:
+    """Check options against the keyword arguments of the function that takes them.
+
+    Parameters
+    ----------
+    reference : str
+        The function, ``module:name``. Its annotations say what it takes.
+    options : mapping
+        As the file has them.
+    where : str
+        File and key, for messages.
+    given : names
+        Arguments that the caller passes by itself.
+
+    Raises
+    ------
+    UserError
+        One line: where, which option, what is wrong with it.
+    """
+    function: Callable[..., Any] = load(reference)
+    hints = typing.get_type_hints(function, include_extras=True)
+    fields: dict[str, Any] = {
+        name: (hints.get(name, Any), ... if p.default is p.empty else p.default)
+        for name, p in inspect.signature(function).parameters.items()
+        if p.kind is p.KEYWORD_ONLY and name not in given
+    }
+    strict = ConfigDict(extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True)
+    check(create_model("Options", __config__=strict, **fields), options, where)
+
+
+def load(reference: str) -> Any:
+    """Import ``module:name``.
+
+    Raises
+    ------
+    UserError
+        If there is no such module or name.
+    """
+    module, _, name = reference.partition(":")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except ModuleNotFoundError as error:
+        raise UserError(f"{reference}: no module named {error.name!r}") from None
+    except AttributeError:
+        raise UserError(f"{reference}: module {module} has no {name!r}") from None
+
+
+def _as_json(content: Any, where: str) -> str:
+    try:
+        return json.dumps(content)
+    except TypeError as error:  # YAML knows dates, JSON does not
+        raise UserError(f"{where}: {error}") from None
+
+
+def _first(error: ValidationError) -> str:
+    detail = error.errors()[0]
+    key = ".".join(str(part) for part in detail["loc"]) or "(top)"
+    found = "" if detail["type"] == "missing" else f", found {detail['input']!r:.80}"
+    return f"{key}: {detail['msg']}{found}"

@@ -1,0 +1,133 @@
+"""Open the MLflow store of an import: one process at a time, and one line where that fails.
+
+A database has a lock file beside it, a server one in the temporary folder of this machine. Another
+process waits for it.
+"""
+
+import os
+import re
+import sqlite3
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from filelock import FileLock
+
+from harness.errors import UserError
+from harness.sources import digest
+
+SQLITE = "sqlite:///"
+KINDS = ("sqlite", "http", "https", "postgresql", "mysql", "mssql")
+PATIENCE = 10  # seconds that a server may take to answer
+
+
+def check_address(uri: str) -> None:
+    """Refuse an address that MLflow cannot keep runs at.
+
+    Raises
+    ------
+    UserError
+        For another kind of address, a file that is no SQLite database or is in use, and a
+        database server that does not answer or whose driver is not installed.
+    """
+    kind = urlsplit(uri).scheme.partition("+")[0]
+    if kind not in KINDS or (kind == "sqlite" and not uri.removeprefix(SQLITE)):
+        raise UserError(f"{uri}: expected sqlite:///FILE or the address of a server")
+    if kind.startswith("http"):
+        return
+    if kind != "sqlite":
+        _connect(uri)
+        return
+    path = Path(uri.removeprefix(SQLITE))
+    if not path.exists() or path.stat().st_size == 0:
+        return
+    try:
+        with closing(sqlite3.connect(path, timeout=PATIENCE)) as connection:
+            connection.execute("BEGIN IMMEDIATE")  # as a write would
+            connection.execute("SELECT name FROM sqlite_master").fetchall()
+    except sqlite3.Error as error:
+        raise UserError(f"{path}: no database that can be written: {error}") from None
+
+
+def _connect(uri: str) -> None:
+    """Connect to a database server once: MLflow would try for minutes."""
+    from sqlalchemy import create_engine  # which comes with MLflow
+    from sqlalchemy.exc import SQLAlchemyError
+
+    timeout = "timeout" if uri.startswith("mssql") else "connect_timeout"
+    try:
+        with create_engine(uri, connect_args={timeout: PATIENCE}).connect():
+            pass
+    except ModuleNotFoundError as error:
+        raise UserError(f"{_without_password(uri)}: needs the package {error.name}") from None
+    except SQLAlchemyError as error:
+        reason = " ".join(str(error).partition("(Background")[0].split())
+        raise UserError(f"{_without_password(uri)}: no connection: {reason}") from None
+
+
+def _without_password(uri: str) -> str:
+    return re.sub(r"(//[^:/@]*):[^@]*@", r"\1:***@", uri)
+
+
+def limit_waiting() -> None:
+    """Let MLflow, which reads this when it is imported, give up on a server that is silent."""
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(PATIENCE))
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+
+
+@contextmanager
+def locked(uri: str) -> Iterator[None]:
+    """Hold the lock of a store.
+
+    Raises
+    ------
+    UserError
+        If the lock file cannot be written.
+    """
+    if uri.startswith(SQLITE):
+        database = Path(uri.removeprefix(SQLITE))
+        path = database.with_name(f"{database.name}.lock")
+    else:
+        path = Path(tempfile.gettempdir(), f"ls4-benchmark-{digest(uri)[:16]}.lock")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path)
+        lock.acquire()
+    except OSError as error:
+        raise UserError(f"{path}: cannot lock: {error.strerror or error}") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def aside(database: Path) -> Path:
+    """Return a name for a database that is set aside: the first that is free."""
+    path, number = database.with_name(f"{database.name}.moved"), 1
+    while path.exists():
+        number += 1
+        path = database.with_name(f"{database.name}.moved{number}")
+    return path
+
+
+def set_aside_if_moved(database: Path, expected: Mapping[str, str]) -> Path | None:
+    """Rename a database whose experiments, by name, keep their files elsewhere than expected.
+
+    Returns
+    -------
+    Path or None
+        Its new name; None if it stays.
+    """
+    if not database.exists():
+        return None
+    # not with MLflow, which would keep the file open
+    with closing(sqlite3.connect(database)) as connection:
+        try:
+            found = dict(connection.execute("SELECT name, artifact_location FROM experiments"))
+        except sqlite3.OperationalError:  # no such table: its making was interrupted
+            return None
+    if all(found.get(name, location) == location for name, location in expected.items()):
+        return None
+    return database.replace(aside(database))
