@@ -31,6 +31,11 @@ def add_commands(add: Add) -> None:
     sub.add_argument("--figures", type=Path, required=True)
     sub.add_argument("--out", **OUT)
 
+    sub = add(leaderboard)
+    sub.add_argument("--records", **RECORDS)
+    sub.add_argument("--out", **OUT)
+    sub.add_argument("--home", help="address of the site that it is a part of, seen from --out")
+
     sub = add(track)
     sub.add_argument("--records", type=Path, required=True, help="folder with record.json files")
     sub.add_argument("--uri", default="sqlite:///results/mlflow/mlflow.db", help="MLflow server")
@@ -74,6 +79,14 @@ def report(records: list[Path], tables: Path, figures: Path, out: Path) -> int:
 
     report.write(records, tables, figures, out)
     return written([out])
+
+
+def leaderboard(records: list[Path], out: Path, home: str | None) -> int:
+    """Write the leaderboard, static pages, from records alone."""
+    from harness.present import leaderboard
+
+    print(leaderboard.write(records, out, home)[0])
+    return 0
 
 
 def track(
