@@ -80,7 +80,7 @@ def _scores(c: Comparison, model: str, cells: pd.DataFrame) -> list[dict[str, An
             "name": score,
             "kind": kinds.get(score, ""),
             "mean": _spread(estimates.loc[score, "value"], estimates.loc[score, "seed_spread"]),
-            "seeds": [_spread(*_of(by_seed, (score, seed))) for seed in cells["seed"]],
+            "seeds": [_spread(*_of(by_seed, (score, seed))) for seed in cells["seed"].tolist()],
         }
         for score in c.score_names
         if score in estimates.index
