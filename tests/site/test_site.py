@@ -84,17 +84,17 @@ def test_leaderboard_sorts_filters_compares_and_exports(site: Path, page: Page) 
     page.keyboard.press("Enter")
     expect(names).to_have_text(["Latent ODE", "RNN-VAE", "LS4", "SaShiMi"])  # not run: last
 
-    page.get_by_label("compare LS4").check()
-    page.get_by_label("compare RNN-VAE").check()
+    page.locator("section:visible").get_by_label("compare LS4", exact=True).check()
+    page.locator("section:visible").get_by_label("compare RNN-VAE", exact=True).check()
     page.get_by_role("button", name="Compare two rows").click()
     expect(page.get_by_role("dialog")).to_contain_text("LS4 is better")
     page.keyboard.press("Escape")
 
-    page.get_by_label("Models").fill("rnn")
+    page.locator("input[name=filter]").fill("rnn")
     expect(names).to_have_text(["RNN-VAE"])
     for button, begins in (("CSV", "model,Solar Weekly\n"), ("LaTeX", "% robust prediction")):
         with page.expect_download() as found:
-            page.get_by_role("button", name=button).click()
+            page.get_by_role("button", name=button, exact=True).click()
         text = found.value.path().read_text()
         assert text.startswith(begins) and "RNN-VAE" in text and "LS4" not in text
 
