@@ -15,7 +15,8 @@ export DO_NOT_TRACK := true
 export MLFLOW_DISABLE_TELEMETRY := true
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test fuzz check-model ui compare data reference runtime tables schemas lint
+.PHONY: help demo test fuzz check-model ui compare data reference runtime tables schemas \
+    site pictures lint
 
 help:
 	@echo "make demo                   small run of everything, without a download; 3 to 6 minutes"
@@ -30,6 +31,8 @@ help:
 	@echo "make runtime                measure the reference run times, figure 3; hours, run nothing beside"
 	@echo "make tables                 tables and figures from the reference records, also in README.md"
 	@echo "make schemas                write workflow/schemas/ after a change of harness/config.py"
+	@echo "make site                   documentation and leaderboard, results/site/index.html"
+	@echo "make pictures               docs/images/ from the site; needs Chromium"
 	@echo "make lint                   format, style and types"
 	@echo "Options: PYTHON=python3.12 for the set-up, CORES=2 for demo and reference"
 
@@ -100,6 +103,17 @@ tables: $(READY)
 
 schemas: $(READY)
 	$(BIN)/python -m harness schemas
+
+site: $(READY)
+	rm -rf results/site
+	$(BIN)/python -m sphinx -b html -W --keep-going -q -d results/doctrees \
+	    -c docs/site docs results/site
+	$(BIN)/python -m harness leaderboard --records results/reference \
+	    --out results/site/leaderboard --home ../
+	@echo "Site  results/site/index.html"
+
+pictures: site
+	$(BIN)/python docs/site/pictures.py results/site docs/images
 
 lint: $(READY)
 	$(BIN)/ruff check

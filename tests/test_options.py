@@ -78,7 +78,7 @@ def test_a_folder_may_have_spaces_quotes_and_umlauts() -> None:
     assert check(Settings, configuration(results=name), "here").results == name
 
 
-def test_a_name_with_a_hyphen_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(catalogue, "available", lambda kind: ["my-data"])
-    with pytest.raises(UserError, match=r"my-data\.yaml: expected a name of letters"):
-        catalogue.check_name("datasets", "my-data")
+def test_a_models_name_with_a_hyphen_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalogue, "available", lambda kind: ["my-model"])
+    with pytest.raises(UserError, match=r"my-model\.yaml: expected a file named with letters"):
+        catalogue.check_name("models", "my-model")

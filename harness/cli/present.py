@@ -33,6 +33,11 @@ def add_commands(add: Add) -> None:
     sub.add_argument("--records", type=Path, required=True, help="folder, such as results/full")
     sub.add_argument("--out", **OUT)
 
+    sub = add(leaderboard)
+    sub.add_argument("--records", **RECORDS)
+    sub.add_argument("--out", **OUT)
+    sub.add_argument("--home", help="address of the site that it is a part of, seen from --out")
+
     sub = add(track)
     sub.add_argument("--records", **RECORDS)
     sub.add_argument("--uri", default="sqlite:///results/mlflow/mlflow.db", help="MLflow server")
@@ -93,6 +98,14 @@ def collect(records: Path, out: Path) -> int:
     from harness.present.collect import collect
 
     return written(collect(records, out))
+
+
+def leaderboard(records: list[Path], out: Path, home: str | None) -> int:
+    """Write the leaderboard, static pages, from records alone."""
+    from harness.present import leaderboard
+
+    print(leaderboard.write(records, out, home)[0])
+    return 0
 
 
 def track(

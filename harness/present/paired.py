@@ -6,6 +6,7 @@ earlier versions have no such file; nothing can be said of them here.
 """
 
 import functools
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +41,24 @@ def row_skill(cells: pd.DataFrame, model: str, reference: str, quantity: str) ->
 
     None where a file is missing, or the reference makes no error.
     """
-    found = [_skill(own, other, quantity) for own, other in pairs(cells, model, reference)]
+    return _over_seeds(
+        [_skill(own, other, quantity) for own, other in pairs(cells, model, reference)]
+    )
+
+
+def row_difference(cells: pd.DataFrame, first: str, second: str, quantity: str) -> Interval | None:
+    """Return the difference of two rows that generate, first less second, so that less is better.
+
+    The mean over seeds, and the outermost ends of their intervals. None where a file is missing,
+    or a row does not have the quantity.
+    """
+    return _over_seeds(
+        [_differences(own, other).get(quantity) for own, other in pairs(cells, first, second)]
+    )
+
+
+def _over_seeds(found: Sequence[Interval | None]) -> Interval | None:
+    """Return the mean and the outermost ends; None where an interval is missing."""
     known = [interval for interval in found if interval is not None]
     if not known or len(known) < len(found):
         return None

@@ -1,0 +1,137 @@
+"""What a table of the leaderboard can show: verdicts, effects, scores, published numbers, costs."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from harness import catalogue
+from harness.present import paired
+from harness.present.comparison import Comparison
+from harness.present.decisions import decided, decimals, distances, told_apart
+from harness.present.tables import columns
+from harness.present.text import duration
+
+TESTS = "Two-sample tests"
+ROBUST = "Robust scores, for conclusions"
+LITERAL = "As the paper computes and prints them"
+MEANS = "Costs, means over seeds"
+BEST, TIED = "best", "tied"
+COSTS = {  # field of a record -> title, how a mean over seeds is printed
+    "train_seconds": ("training time", duration),
+    "sample_seconds": ("sampling time", duration),
+    "steps": ("training steps", "{:,.0f}".format),
+    "parameters": ("parameters", "{:,.0f}".format),
+    "peak_memory_bytes": ("peak memory", lambda size: f"{size / 2**20:,.0f} MiB"),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Measure:
+    """One measure of all rows of a comparison.
+
+    Attributes
+    ----------
+    key : str
+        Its name, the same in all comparisons of a task.
+    group, title : str
+        Where the list of measures has it, and what it is called there.
+    texts : Series of str
+        What the table shows, by row.
+    values : Series of float
+        What the table is sorted by, by row.
+    more : bool
+        Whether more is better.
+    ranked : bool
+        Whether there is a best model.
+    quantity : str, optional
+        Whose paired test says which rows the best one is ahead of.
+    """
+
+    key: str
+    group: str
+    title: str
+    texts: pd.Series
+    values: pd.Series
+    more: bool = False
+    ranked: bool = True
+    quantity: str | None = None
+
+
+def measures(c: Comparison) -> Iterator[Measure]:
+    """Yield the measures of a comparison; the first one is what its table begins with."""
+    if decided(c):
+        values = c.estimate("p_all")["value"]
+        title = "told apart from real series?"
+        yield Measure("verdict", TESTS, title, told_apart(c), values, True, ranked=False)
+        for name in distances(c):
+            key = f"effect_{name}"
+            texts = columns.scores(c, key, evaluator=False, form=decimals)
+            values = c.estimate(key)["value"]
+            yield Measure(key, TESTS, f"effect: {name}", texts, values)
+    yield from _scores(c)
+    yield from _costs(c)
+
+
+def _scores(c: Comparison) -> Iterator[Measure]:
+    for q in c.quantities.values():
+        less = q.ceiling is None
+        values = c.estimate(q.robust)["value"]
+        texts = columns.robust(c, q, evaluator=False)
+        yield Measure(
+            q.robust, ROBUST, f"robust {q.heading}", texts, values, not less, quantity=q.name
+        )
+    for q in c.quantities.values():
+        if skill := c.skill(q):
+            values = pd.Series({m: interval.difference for m, interval in skill.items()})
+            title = f"skill in {q.title or q.name} ↑"
+            values = values.reindex(c.rows.index)
+            yield Measure(f"skill_{q.name}", ROBUST, title, columns.skill(c, q), values, True)
+    for q in c.quantities.values():
+        less = q.ceiling is None
+        if q.literal != q.robust:
+            texts = columns.scores(c, q.literal, evaluator=False, scale=q.scale)
+            values = c.estimate(q.literal)["value"]
+            yield Measure(q.literal, LITERAL, f"literal {q.heading}", texts, values, not less)
+        numbers = c.published(q.name)
+        if numbers.notna().any():
+            values = numbers.map(lambda n: np.nan if n is None else n.value).astype(float)
+            texts = columns.published_numbers(c, q)
+            key = f"published_{q.name}"
+            yield Measure(key, LITERAL, f"published {q.heading}", texts, values, not less)
+
+
+def _costs(c: Comparison) -> Iterator[Measure]:
+    done = c.cells[c.cells["status"].eq("done") & ~c.cells["control"]]
+    for field, (title, form) in COSTS.items():
+        values = done.groupby("model")[field].mean().astype(float).reindex(c.rows.index)
+        texts = values.map(lambda value, form=form: "–" if pd.isna(value) else form(value))
+        yield Measure(field, MEANS, title, texts, values)
+
+
+def marks(c: Comparison, measure: Measure) -> tuple[dict[str, str], str]:
+    """Return which model is best and which are not told from it, and the same in a sentence.
+
+    Controls and variants do not compete.
+    """
+    competing = c.models.index[c.models["variant_of"].isna()]
+    values = measure.values.reindex(competing).dropna()
+    if not measure.ranked or values.empty:
+        return {}, ""
+    best = str(values.idxmax() if measure.more else values.idxmin())
+    label = catalogue.label(best)
+    if measure.quantity is None or len(values) == 1:
+        return {best: BEST}, label
+    task = c.head["task"]
+    ahead = {
+        str(model): paired.better(c.cells, best, str(model), task, measure.quantity)
+        for model in values.index.drop(best)
+    }
+    if None in ahead.values():
+        return {best: BEST}, f"{label}; not known whether by more than noise"
+    tied = [model for model, is_ahead in ahead.items() if not is_ahead]
+    if not tied:
+        return {best: BEST}, f"{label}, ahead of every other in every seed"
+    names = ", ".join(map(catalogue.label, tied))
+    return {best: BEST, **dict.fromkeys(tied, TIED)}, f"{label}; not told from it: {names}"

@@ -1,0 +1,106 @@
+"""The leaderboard of synthetic cells: what its pages hold, and what it says of two rows."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from datasets.files import save_arrays
+from harness.present import frame, leaderboard
+from harness.present.comparison import comparisons
+from harness.present.leaderboard.board import Board, boards, verdict
+from harness.present.paired import ERRORS
+from metrics.paired import Interval
+from tests.present import outputs
+
+BASE = np.linspace(1.0, 2.0, 20)
+
+
+def write(folder: Path) -> Path:
+    """Two models with errors of single series, one without; Solar Weekly and PhysioNet."""
+    rows = [
+        outputs.record(model=model, scores=outputs.scores(0.1, 0.5, value))
+        for model, value in (("ls4", 1.0), ("rnn_vae", 2.0), ("latent_ode", 3.0))
+    ]
+    rows += [outputs.record(model=name, scores=s) for name, s in outputs.CONTROLS.items()]
+    predicted = [r for r in outputs.physionet() if r.task == "interpolation"]
+    outputs.write_cells(folder, [*rows, *predicted])
+    for model, errors in (("ls4", BASE), ("rnn_vae", BASE + 1)):
+        where = folder / "generation" / "solar_weekly" / model / "0"
+        save_arrays(where / ERRORS, {"prediction": errors[None]})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def cells(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write(tmp_path_factory.mktemp("cells"))
+
+
+@pytest.fixture(scope="module")
+def out(cells: Path) -> Path:
+    leaderboard.write([cells], cells.parent / "board")
+    return cells.parent / "board"
+
+
+@pytest.fixture(scope="module")
+def solar(cells: Path) -> Board:
+    return boards(comparisons(frame.read([cells])))[0]
+
+
+def test_every_link_leads_somewhere_and_nothing_comes_from_a_network(out: Path) -> None:
+    pages = [out / "index.html", *(out / "rows").glob("*.html")]
+    for page in pages:
+        text = page.read_text()
+        loaded = re.findall(r'(?:src|<link[^>]*href)="([^"]+)"', text)
+        assert not any("://" in address for address in loaded)
+        for address in re.findall(r'href="([^"]+)"', text):
+            if address.startswith(("http", "data:")):
+                continue
+            file, _, anchor = address.partition("#")
+            assert not file or (page.parent / file).exists(), address
+            assert file or f'id="{anchor}"' in text, address
+    assert sum(page.stat().st_size for page in pages[:1]) < 2_000_000
+
+
+def test_a_row_has_pictures_scores_record_and_rerun(out: Path, cells: Path) -> None:
+    text = (out / "rows" / "cpu-generation-solar_weekly-ls4.html").read_text()
+    assert text.count("<svg") == 2
+    assert "marginal_robust" in text and "0.110" in text
+    path = cells / "generation" / "solar_weekly" / "ls4" / "0" / "record.json"
+    assert f"python -m harness rerun {path}" in text
+    assert "CC-BY-4.0" in text and "0123456789abcdef0123456789abcdef01234567" in text
+
+
+def test_table_is_readable_without_script(out: Path) -> None:
+    text = (out / "index.html").read_text()
+    table = text[text.index("<table>") : text.index("</table>")]
+    assert "0.110" in table and "controls, which nobody trained" in table
+    assert 'href="rows/cpu-generation-solar_weekly-rnn_vae.html"' in table
+
+
+def test_script_data_are_json_without_nan(out: Path) -> None:
+    text = (out / "index.html").read_text()
+    (found,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', text, re.S)
+    data = json.loads(found, parse_constant=pytest.fail)
+    assert data[0]["name"] == "cpu-generation"
+    assert data[0]["pairs"][0]["0,2"]["prediction"][1] == "better"
+
+
+def test_pairs_need_errors_of_both_rows(solar: Board) -> None:
+    (pairs,) = solar.pairs
+    assert set(pairs) == {("ls4", "rnn_vae")}
+    assert pairs["ls4", "rnn_vae"]["prediction"].difference == pytest.approx(-1)
+
+
+def test_best_says_whether_it_is_known_to_be_ahead(solar: Board) -> None:
+    (text,) = solar.best["prediction_robust"]
+    assert text.startswith("LS4") and "not known" in text  # one row has no errors
+
+
+def test_verdict_turns_with_the_task() -> None:
+    below = Interval(-0.2, -0.3, -0.1)
+    assert verdict("generation", below) == "better"
+    assert verdict("interpolation", below) == "worse"
+    assert verdict("generation", Interval(0.0, -0.1, 0.1)) == "not told"

@@ -1,0 +1,102 @@
+"""The site: it builds without a warning, without a network, and works in a browser."""
+
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from harness.catalogue import ROOT
+from harness.present import leaderboard
+from tests.present.test_leaderboard import write
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "google-chrome"))), None)
+needs_browser = pytest.mark.skipif(BROWSER is None, reason="no Chromium: apt-get install chromium")
+WIDTHS, SCHEMES = (1400, 400), ("light", "dark")
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("site")
+    out = folder / "site"
+    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q"]
+    paths = ["-d", folder / "doctrees", "-c", "docs/site", "docs", out]
+    done = subprocess.run([*command, *paths], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    leaderboard.write([write(folder / "cells")], out / "leaderboard", home="../")
+    return out
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        found = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        yield found
+        found.close()
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """A page whose errors fail the test."""
+    page = browser.new_page(viewport={"width": 1400, "height": 900}, accept_downloads=True)
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("console", lambda said: errors.append(said.text) if said.type == "error" else None)
+    yield page
+    page.close()
+    assert errors == []
+
+
+@pytest.mark.slow
+def test_nothing_is_loaded_from_elsewhere(site: Path) -> None:
+    for html in site.rglob("*.html"):
+        loaded = re.findall(r'<(?:script|link|img)[^>]*(?:src|href)="([^"]+)"', html.read_text())
+        assert not [address for address in loaded if "://" in address], html
+
+
+@pytest.mark.slow
+@needs_browser
+def test_pages_fit_every_width_and_scheme(site: Path, page: Page) -> None:
+    row = next((site / "leaderboard" / "rows").glob("*-ls4.html"))
+    for address in (site / "index.html", site / "leaderboard" / "index.html", row):
+        for scheme in SCHEMES:
+            page.emulate_media(color_scheme=scheme)
+            for width in WIDTHS:
+                page.set_viewport_size({"width": width, "height": 900})
+                page.goto(address.as_uri())
+                assert page.evaluate("document.documentElement.scrollWidth") <= width, address
+
+
+@pytest.mark.slow
+@needs_browser
+def test_leaderboard_sorts_filters_compares_and_exports(site: Path, page: Page) -> None:
+    page.goto((site / "leaderboard" / "index.html").as_uri() + "#task=generation")
+    page.get_by_label("Show").select_option("prediction_robust")
+    names = page.locator("section:visible tbody.models tr:visible th")
+    expect(names).to_have_text(["LS4", "Latent ODE", "RNN-VAE", "SaShiMi"])
+    page.get_by_role("button", name="Solar Weekly").focus()
+    page.keyboard.press("Enter")
+    expect(names).to_have_text(["LS4", "RNN-VAE", "Latent ODE", "SaShiMi"])
+    page.keyboard.press("Enter")
+    expect(names).to_have_text(["Latent ODE", "RNN-VAE", "LS4", "SaShiMi"])  # not run: last
+
+    page.locator("section:visible").get_by_label("compare LS4", exact=True).check()
+    page.locator("section:visible").get_by_label("compare RNN-VAE", exact=True).check()
+    page.get_by_role("button", name="Compare two rows").click()
+    expect(page.get_by_role("dialog")).to_contain_text("LS4 is better")
+    page.keyboard.press("Escape")
+
+    page.locator("input[name=filter]").fill("rnn")
+    expect(names).to_have_text(["RNN-VAE"])
+    for button, begins in (("CSV", "model,Solar Weekly\n"), ("LaTeX", "% robust prediction")):
+        with page.expect_download() as found:
+            page.get_by_role("button", name=button, exact=True).click()
+        text = found.value.path().read_text()
+        assert text.startswith(begins) and "RNN-VAE" in text and "LS4" not in text
+
+    page.locator("section:visible tbody.models a:visible").first.click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("RNN-VAE on Solar Weekly")
