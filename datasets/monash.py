@@ -63,11 +63,6 @@ def load(
     DataError
         If the file is no good .tsf (see `datasets.tsf.read_tsf`) or of another size.
     """
-    if normalise not in NORMALISATIONS:
-        raise DataError(
-            f"data set {name}: expected normalise to be one of {', '.join(NORMALISATIONS)}, "
-            f"found {normalise!r}"
-        )
     if len(files) != 1:
         raise DataError(f"data set {name}: expected one .tsf file, found {len(files)}")
     (path,) = files
