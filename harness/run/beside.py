@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pandas as pd
-from pydantic import RootModel
+from pydantic import BaseModel
 from rich.console import Console
 from rich.table import Table
 
@@ -109,8 +109,10 @@ def compare(
     return rows
 
 
-class _Scores(RootModel):
-    root: list[Score]
+class _Scores(BaseModel):
+    """What is kept of a control."""
+
+    scores: list[Score]
 
 
 def scores_of_control(
@@ -132,10 +134,10 @@ def scores_of_control(
     key = digest([*made_from, dataset.data_digest, dataset.split_digest])
     path = cache / f"{spec.dataset}_{spec.model}_{key[:16]}.json" if cache else None
     if path is not None and path.exists():
-        return check_json(_Scores, path, "scores of a control").root
+        return check_json(_Scores, path, "scores of a control").scores
     _, scores, _ = control_scores(spec, setup)
     if path is not None:
-        records.write(_Scores(root=scores), path)
+        records.write(_Scores(scores=scores), path)
     return scores
 
 
