@@ -39,7 +39,7 @@ def test_scores_of_controls_are_kept(
     monkeypatch.setattr(beside, "control_scores", None)  # nothing is computed again
     assert scores_of_control(spec, setup, tmp_path) == first
     kept.write_text("[")
-    with pytest.raises(UserError, match="not scores of a control"):
+    with pytest.raises(UserError, match="not JSON"):
         scores_of_control(spec, setup, tmp_path)
 
 
