@@ -16,7 +16,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 
 .DELETE_ON_ERROR:
 .PHONY: help demo test fuzz check-model ui compare data reference runtime tables schemas \
-    site pictures lint
+    site pictures lint lock
 
 help:
 	@echo "make demo                   small run of everything, without a download; 3 to 6 minutes"
@@ -34,6 +34,7 @@ help:
 	@echo "make site                   documentation and leaderboard, results/site/index.html"
 	@echo "make pictures               docs/images/ from the site; needs Chromium"
 	@echo "make lint                   format, style and types"
+	@echo "make lock                   write requirements.lock, the environment of the reference records"
 	@echo "Options: PYTHON=python3.12 for the set-up, CORES=2 for demo and reference"
 
 $(READY): requirements.txt requirements-dev.txt
@@ -121,3 +122,12 @@ lint: $(READY)
 	$(BIN)/snakefmt --check Snakefile workflow
 	$(BIN)/snakemake --lint
 	$(BIN)/pyright
+
+# Where the reference records are made: these versions belong to them.
+lock: $(READY)
+	@{ echo "# Every package of the environment that made the reference records: Python" \
+	    "$$($(BIN)/python -c 'import platform; print(platform.python_version())'), Linux, x86-64."; \
+	echo "# Written by make lock. To build it again (torch+cpu is the build without CUDA):"; \
+	echo "#   pip install -r requirements.txt -c requirements.lock \\"; \
+	echo "#     --extra-index-url https://download.pytorch.org/whl/cpu"; \
+	$(BIN)/python -m pip freeze --local; } > requirements.lock

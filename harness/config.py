@@ -133,6 +133,9 @@ class Settings(Strict):
     tracking_uri: str | None = Field(
         None, description="MLflow server; by default an SQLite file under results"
     )
+    container: str | None = Field(
+        None, description="image that jobs run in with --sdm apptainer, made from Dockerfile"
+    )
 
 
 class Training(Strict):

@@ -52,6 +52,31 @@ def test_all_imports_are_pinned_and_all_pins_are_used() -> None:
     assert imported("tests") <= set(pins("requirements.txt") | pins("requirements-dev.txt"))
 
 
+def test_the_lock_file_holds_the_pins() -> None:
+    locked = {
+        re.sub("[-_.]+", "-", name): version.partition("+")[0]  # the build: 2.13.0+cpu
+        for name, _, version in (
+            line.lower().partition("==")
+            for line in (ROOT / "requirements.lock").read_text().splitlines()
+            if not line.startswith("#")
+        )
+    }
+    wanted = pins("requirements.txt") | pins("requirements-dev.txt")
+    assert {name: locked.get(name) for name in wanted} == wanted, "run make lock"
+    assert len(locked) > len(wanted)  # and what these need
+
+
+def test_the_image_is_made_of_the_pins() -> None:
+    recipe = (ROOT / "Dockerfile").read_text()
+    assert {*re.findall(r"-r /opt/(\S+)", recipe)} == {
+        "requirements.txt",
+        "requirements-cluster.txt",
+    }
+    assert "==" not in recipe
+    python = re.search(r"^FROM python:([\d.]+)", recipe, re.MULTILINE)
+    assert python and f"python ={python[1]}\n" in (ROOT / "environment.yml").read_text()
+
+
 def test_snakemake_is_new_enough() -> None:
     text = (ROOT / "workflow" / "Snakefile").read_text()
     (floor,) = re.findall(r'min_version\("([\d.]+)"\)', text)
