@@ -15,9 +15,9 @@ from datasets.base import Dataset
 from datasets.synthetic import load as sines
 from harness import catalogue, sources
 from harness.catalogue import ROOT
+from harness.checks import load as load_class
 from harness.checks import model_config
 from harness.config import ModelFile
-from harness.config import load as load_class
 from harness.contract import FINAL_STEP, Batch, Model, Task
 from harness.errors import UserError
 from harness.run.build import build, calibrate

@@ -4,13 +4,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pandas as pd
-from pydantic import RootModel
 from rich.console import Console
 from rich.table import Table
 
 from harness import catalogue, records
 from harness.cells import ControlSpec
 from harness.checks import check_json
+from harness.config import Strict
 from harness.errors import UserError
 from harness.records import Score
 from harness.run.evaluate import SCORING
@@ -109,8 +109,8 @@ def compare(
     return rows
 
 
-class _Scores(RootModel):
-    root: list[Score]
+class _Scores(Strict):
+    scores: list[Score]
 
 
 def scores_of_control(
@@ -132,10 +132,10 @@ def scores_of_control(
     key = digest([*made_from, dataset.data_digest, dataset.split_digest])
     path = cache / f"{spec.dataset}_{spec.model}_{key[:16]}.json" if cache else None
     if path is not None and path.exists():
-        return check_json(_Scores, path, "scores of a control").root
+        return check_json(_Scores, path, "scores of a control").scores
     _, scores, _ = control_scores(spec, setup)
     if path is not None:
-        records.write(_Scores(root=scores), path)
+        records.write(_Scores(scores=scores), path)
     return scores
 
 
