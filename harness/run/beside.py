@@ -66,7 +66,9 @@ def compare(
     check_complete(setup.dataset)
     n, dataset, title = len(setup.test), setup.dataset, setup.description.title
     table = Table("", title=f"{title}: {n} test series of length {samples.shape[1]}")
-    tests = Table("", title="Told apart from the test series? p, and effects: 1 can just be seen")
+    tests = Table(
+        "", title="Told apart from the test series? p values, then effects (1: can just be seen)"
+    )
     for shown, headings in ((table, COLUMNS), (tests, TESTS)):
         for heading in headings.values():
             shown.add_column(heading, justify="right")
@@ -96,8 +98,8 @@ def compare(
         console.print(_own_table(rows, own_names))
     if len(samples) != n:
         console.print(
-            f"The benchmark scores {n} samples here; classification and marginal noise of"
-            f" {len(samples)} differ."
+            f"The tables of the benchmark score {n} samples, one a test series. With {len(samples)},"
+            " classification and the noise of the marginal score differ from theirs."
         )
     console.print(
         "Literal scores as the paper's code computes them, then robust ones ± deviation; copying:"
