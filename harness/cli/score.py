@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.cli.common import DATA, MIRROR, OUT, Add, written
+from harness.cli.common import DATA, MIRROR, Add, written
 from harness.cli.data import prepared_data
 from harness.errors import UserError
 from harness.tasks import TASKS, Task
@@ -36,7 +36,7 @@ def add_commands(add: Add) -> None:
     sub.add_argument("--data", **DATA)
     sub.add_argument("--mirror", **MIRROR)
     sub.add_argument("--prepared", **PREPARED)
-    sub.add_argument("--out", **(OUT | {"help": "file of the arrays, .npz"}))
+    sub.add_argument("--out", type=Path, required=True, help="file of the arrays, .npz")
 
     sub = add(add_row, "add")
     sub.add_argument("--dataset", required=True, help="a name in config/datasets/")

@@ -98,7 +98,7 @@ def compare(
         console.print(_own_table(rows, own_names))
     if len(samples) != n:
         console.print(
-            f"The tables of the benchmark score {n} samples, one a test series. With {len(samples)},"
+            f"The benchmark's tables score {n} samples, one a test series. With {len(samples)},"
             " classification and the noise of the marginal score differ from theirs."
         )
     console.print(
