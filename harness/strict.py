@@ -17,12 +17,14 @@ def read_text(path: Path) -> str:
     Raises
     ------
     UserError
-        If the file is missing, or is no UTF-8.
+        If the file is missing, a folder, or no UTF-8.
     """
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise UserError(f"{path}: expected a file, found a folder") from None
     except UnicodeDecodeError as error:
         byte = error.object[error.start]
         raise UserError(

@@ -12,6 +12,12 @@ from datasets.errors import DataError
 from harness.cli import data, measure, present, rerun, run, score
 from harness.errors import UserError
 
+EPILOG = (
+    "The workflow calls fetch, shard, prepare, train, command, evaluate, power and trace with files"
+    " that it writes; start those with snakemake. All others are for you. COMMAND --help lists a"
+    " command's options."
+)
+
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run a command and exit: 0 done, 1 a user's mistake, named in one line, 2 wrong usage."""
@@ -28,7 +34,9 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 
 def parser() -> argparse.ArgumentParser:
     """Build the parser with the commands of all modules."""
-    top = argparse.ArgumentParser(prog="python -m harness", description="The LS4 benchmark.")
+    top = argparse.ArgumentParser(
+        prog="python -m harness", description="The LS4 benchmark.", epilog=EPILOG
+    )
     commands = top.add_subparsers(required=True, metavar="COMMAND")
 
     def add(function: Any, name: str | None = None) -> argparse.ArgumentParser:

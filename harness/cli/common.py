@@ -35,9 +35,10 @@ RECORDS: dict[str, Any] = {
     "type": Path,
     "nargs": "+",
     "required": True,
-    "help": "folders with record.json files, or runtime/*/*.json",
+    "help": "folders, below which all record.json and runtime/*/*.json are read",
 }
-OUT: dict[str, Any] = {"type": Path, "required": True}
+OUT: dict[str, Any] = {"type": Path, "required": True, "help": "file to write"}
+OUT_FOLDER: dict[str, Any] = OUT | {"help": "folder to write into"}
 
 
 def read_description(path: Path) -> DatasetFile:

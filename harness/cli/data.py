@@ -27,8 +27,8 @@ def add_commands(add: Add) -> None:
     sub.add_argument("--mirror", **MIRROR)
 
     sub = add(shard)
-    sub.add_argument("dataset")
-    sub.add_argument("shard", type=int)
+    sub.add_argument("dataset", help="a name in config/datasets/")
+    sub.add_argument("shard", type=int, help="number of the part, from 0")
     sub.add_argument("--description", **DESCRIPTION)
     sub.add_argument("--out", **OUT)
 
@@ -38,7 +38,7 @@ def add_commands(add: Add) -> None:
     sub.add_argument("--mirror", **MIRROR)
 
     sub = add(prepare)
-    sub.add_argument("dataset")
+    sub.add_argument("dataset", help="a name in config/datasets/")
     sub.add_argument("files", type=Path, nargs="*", help="raw files or shards")
     sub.add_argument("--description", **DESCRIPTION)
     sub.add_argument("--out", **OUT)

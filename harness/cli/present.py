@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from harness.catalogue import ROOT
-from harness.cli.common import OUT, RECORDS, Add, written
+from harness.cli.common import OUT, OUT_FOLDER, RECORDS, Add, written
 
 
 def add_commands(add: Add) -> None:
@@ -11,7 +11,7 @@ def add_commands(add: Add) -> None:
     sub = add(tables)
     sub.add_argument("--records", **RECORDS)
     sub.add_argument("--tasks", nargs="+", help="only these tasks (default: all)")
-    sub.add_argument("--out", **OUT)
+    sub.add_argument("--out", **OUT_FOLDER)
 
     sub = add(pages)
     sub.add_argument("--records", **RECORDS)
@@ -21,29 +21,29 @@ def add_commands(add: Add) -> None:
     sub = add(figures)
     sub.add_argument("--records", **RECORDS)
     sub.add_argument("--data", type=Path, required=True, help="folder with prepared data sets")
-    sub.add_argument("--out", **OUT)
+    sub.add_argument("--out", **OUT_FOLDER)
 
     sub = add(report)
     sub.add_argument("--records", **RECORDS)
-    sub.add_argument("--tables", type=Path, required=True)
-    sub.add_argument("--figures", type=Path, required=True)
+    sub.add_argument("--tables", type=Path, required=True, help="folder of tables")
+    sub.add_argument("--figures", type=Path, required=True, help="folder of figures")
     sub.add_argument("--out", **OUT)
 
     sub = add(collect)
     sub.add_argument("--records", type=Path, required=True, help="folder, such as results/full")
-    sub.add_argument("--out", **OUT)
+    sub.add_argument("--out", **OUT_FOLDER)
 
     sub = add(leaderboard)
     sub.add_argument("--records", **RECORDS)
-    sub.add_argument("--out", **OUT)
+    sub.add_argument("--out", **OUT_FOLDER)
     sub.add_argument("--home", help="address of the site that it is a part of, seen from --out")
 
     sub = add(track)
     sub.add_argument("--records", **RECORDS)
     sub.add_argument("--uri", default="sqlite:///results/mlflow/mlflow.db", help="MLflow server")
     sub.add_argument("--artifacts", type=Path, default=Path("results/mlflow/artifacts"))
-    sub.add_argument("--tables", type=Path)
-    sub.add_argument("--figures", type=Path)
+    sub.add_argument("--tables", type=Path, help="folder of tables to attach")
+    sub.add_argument("--figures", type=Path, help="folder of figures to attach")
 
     sub = add(compare)
     sub.add_argument("--records", **RECORDS)
@@ -57,7 +57,7 @@ def add_commands(add: Add) -> None:
 
     sub = add(figure3)
     sub.add_argument("--records", **RECORDS)
-    sub.add_argument("--out", **OUT)
+    sub.add_argument("--out", **OUT_FOLDER)
 
     sub = add(schemas)
     sub.add_argument("--out", type=Path, default=ROOT / "workflow" / "schemas")

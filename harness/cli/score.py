@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.cli.common import DATA, MIRROR, OUT, Add, written
+from harness.cli.common import DATA, MIRROR, Add, written
 from harness.cli.data import prepared_data
 from harness.errors import UserError
 from harness.tasks import TASKS, Task
@@ -15,34 +15,47 @@ if TYPE_CHECKING:
 
 CONTROLS = Path("results", "controls")  # scores of controls, kept
 WIDTH = 1000  # columns where no terminal says how many there are: nothing is cut
-PREPARED: dict[str, Any] = {"type": Path, "help": "prepared data, such as a reduced FLAME's"}
+SAMPLES = ".npz or .npy, (n, L, D); or .csv, one channel, a series a line"
+PREPARED: dict[str, Any] = {
+    "type": Path,
+    "help": "prepared data to use instead of the paper's, .npz",
+}
 
 
 def add_commands(add: Add) -> None:
     """Add the commands of this module to the parser."""
     sub = add(score)
     sub.add_argument("--dataset", required=True, help="a name in config/datasets/")
-    sub.add_argument("--samples", type=Path, required=True, help=".npz, .npy or .csv; (n, L, D)")
+    sub.add_argument("--samples", type=Path, required=True, help=SAMPLES)
     _add_settings(sub)
-    sub.add_argument("--out", type=Path, help="file for all scores, .json or .csv")
+    sub.add_argument("--out", type=Path, help="also write all scores to this file, .json or .csv")
 
     sub = add(export)
     sub.add_argument("--dataset", required=True, help="a name in config/datasets/")
-    sub.add_argument("--task", choices=TASKS, required=True)
+    sub.add_argument("--task", choices=TASKS, required=True, help="what the model is to do")
     sub.add_argument("--data", **DATA)
     sub.add_argument("--mirror", **MIRROR)
     sub.add_argument("--prepared", **PREPARED)
-    sub.add_argument("--out", **OUT, help="file of the arrays, .npz")
+    sub.add_argument("--out", type=Path, required=True, help="file of the arrays, .npz")
 
     sub = add(add_row, "add")
     sub.add_argument("--dataset", required=True, help="a name in config/datasets/")
     sub.add_argument("--name", required=True, help="of the row: letters, digits, underscores")
     files = sub.add_mutually_exclusive_group(required=True)
     files.add_argument("--samples", type=Path, nargs="+", help="a file for each seed: 0, 1, ...")
-    files.add_argument("--predictions", type=Path, nargs="+", help="likewise, .npz")
-    sub.add_argument("--task", choices=TASKS, default="generation", help="of the predictions")
-    sub.add_argument("--note", nargs="+", default=[], metavar="KEY=VALUE", help="settings to keep")
-    sub.add_argument("--budget", default="paper", help="beside whose rows (default: paper)")
+    files.add_argument("--predictions", type=Path, nargs="+", help="the same, .npz")
+    sub.add_argument(
+        "--task",
+        choices=TASKS,
+        default="generation",
+        help="that the files are of (default: generation)",
+    )
+    sub.add_argument(
+        "--note", nargs="+", default=[], metavar="KEY=VALUE", help="settings to keep in the records"
+    )
+    sub.add_argument(
+        "--budget", default="paper", help="whose tables the rows join (default: paper)"
+    )
     sub.add_argument(
         "--records", type=Path, default=Path("results/own"), help="folder (default: results/own)"
     )
@@ -53,7 +66,9 @@ def _add_settings(sub: Any) -> None:
     sub.add_argument("--data", **DATA)
     sub.add_argument("--mirror", **MIRROR)
     sub.add_argument("--prepared", **PREPARED)
-    sub.add_argument("--fits", type=int, default=5, help="evaluator fits (default: 5)")
+    sub.add_argument(
+        "--fits", type=int, default=5, help="fits of each scoring network (default: 5)"
+    )
     sub.add_argument("--epochs", type=int, default=100, help="epochs of a fit (default: 100)")
 
 

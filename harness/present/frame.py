@@ -3,18 +3,18 @@
 The columns of a record repeat in each of its lines. A record without scores has one line, without
 `score`. Besides the fields of `harness.records.Record` (its mappings as JSON) there are:
 
-============= ==================================================================================
-column        meaning
-============= ==================================================================================
-folder        the cell's directory
-score         name of the score; `value`, `spread` and `n` are its
-ending        how a cell ended that is not done, in a few words
-variant_of    the model that this one is a variant of
-union_grid    whether batches shared one time grid: a prediction depends on the others in its batch
-planned_steps optimiser steps that the budget grants
+=============== ==================================================================================
+column          meaning
+=============== ==================================================================================
+folder          the cell's directory
+score           name of the score; `value`, `spread` and `n` are its
+ending          how a cell ended that is not done, in a few words
+variant_of      the model that this one is a variant of
+union_grid      whether batches shared one time grid: predictions depend on others in the batch
+planned_steps   optimiser steps that the budget grants
 validation_loss of the weights that are scored
-epoch_seconds training time, with that of the validation losses, of a pass over the training data
-============= ==================================================================================
+epoch_seconds   training time, with that of the validation losses, of a pass over the training data
+=============== ==================================================================================
 """
 
 import json

@@ -4,13 +4,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pandas as pd
-from pydantic import BaseModel
 from rich.console import Console
 from rich.table import Table
 
 from harness import catalogue, records
 from harness.cells import ControlSpec
 from harness.checks import check_json
+from harness.config import Strict
 from harness.errors import UserError
 from harness.records import Score
 from harness.run.evaluate import SCORING
@@ -66,7 +66,9 @@ def compare(
     check_complete(setup.dataset)
     n, dataset, title = len(setup.test), setup.dataset, setup.description.title
     table = Table("", title=f"{title}: {n} test series of length {samples.shape[1]}")
-    tests = Table("", title="Told apart from the test series? p, and effects: 1 can just be seen")
+    tests = Table(
+        "", title="Told apart from the test series? p values, then effects (1: can just be seen)"
+    )
     for shown, headings in ((table, COLUMNS), (tests, TESTS)):
         for heading in headings.values():
             shown.add_column(heading, justify="right")
@@ -96,8 +98,8 @@ def compare(
         console.print(_own_table(rows, own_names))
     if len(samples) != n:
         console.print(
-            f"The benchmark scores {n} samples here; classification and marginal noise of"
-            f" {len(samples)} differ."
+            f"The benchmark's tables score {n} samples, one a test series. With {len(samples)},"
+            " classification and the noise of the marginal score differ from theirs."
         )
     console.print(
         "Literal scores as the paper's code computes them, then robust ones ± deviation; copying:"
@@ -109,9 +111,7 @@ def compare(
     return rows
 
 
-class _Scores(BaseModel):
-    """What is kept of a control."""
-
+class _Scores(Strict):
     scores: list[Score]
 
 

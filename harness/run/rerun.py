@@ -18,7 +18,7 @@ from datasets.base import Dataset
 from harness import catalogue
 from harness.cells import CELL_FILE, CellSpec, ControlSpec, Scoring
 from harness.checks import check, load, model_config
-from harness.config import Evaluation, Training
+from harness.config import Evaluation
 from harness.errors import UserError
 from harness.records import Record, write_json
 from harness.run.evaluate import Evaluated, evaluate_control, evaluate_model
@@ -84,8 +84,7 @@ def recipe(record: Record, where: str) -> tuple[CellSpec | ControlSpec, Scoring]
         if lacking:
             raise UserError(f"{where}: settings: {', '.join(lacking)} missing, cannot be rebuilt")
         settings = record.settings | {"class": _class(record)}
-        training = check(Training, settings["training"], f"{where}: settings.training")
-        spec = check(CellSpec, identity | settings | {"training": training}, where)
+        spec = check(CellSpec, identity | settings, f"{where}: settings")
         model_config(load(spec.class_), spec.config, f"{where}: settings.config")
     evaluation = _evaluation(record, where)
     return spec, Scoring(dataset=catalogue.dataset(record.dataset), evaluation=evaluation)

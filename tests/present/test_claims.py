@@ -222,9 +222,38 @@ def test_the_table_and_its_summary() -> None:
     assert len(document.frame) == len(
         document.frame.drop_duplicates(["measured", "claim", "of", "score"])
     )
-    lines = table.summary(records, runs, "docs/results.md").splitlines()
-    assert "* CPU Synthetic, 2 threads: 2 reproduced, 4 not reproduced, 2 not run" in lines
-    assert any(line.startswith("    * reproduced: LS4 trains in time") for line in lines)
+
+
+def test_the_summary_names_each_claim_under_its_verdict() -> None:
+    runs = studies(synthetic_run_times())
+    records = outputs.frame_of(outputs.solar() + outputs.unavailable())
+    _, _, *lines = table.summary(records, runs, "docs/results.md").splitlines()
+    reproduced, refuted, undecided, unscored = lines
+    where = "CPU Synthetic, 2 threads"
+    assert reproduced.startswith(f"* **Reproduced, {where}:** LS4 trains in time")
+    assert refuted.startswith(f"* **Not reproduced, {where}:** ") and "cases contradict" in refuted
+    assert undecided.startswith("* **Not decided") and "LS4 generates real data" in undecided
+    assert unscored.startswith("* **Without a score")
+    for claim in claims.claims():
+        assert sum(claim.says in line for line in lines) == 1
+
+
+def test_a_claim_holds_as_a_whole_only_where_each_case_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    one = claims.claims()[0]
+
+    def first(*verdicts: claims.Verdict) -> str:
+        cases = [
+            claims.Finding(one.id, f"set {k}", "marginal", v, "") for k, v in enumerate(verdicts)
+        ]
+        monkeypatch.setattr(table, "judged", lambda *_: {"budget full": cases})
+        return table.summary(outputs.frame_of(outputs.solar()), [], "page").splitlines()[2]
+
+    assert first(claims.REPRODUCED, claims.REPRODUCED).startswith("* **Reproduced, budget full:**")
+    assert first(claims.REPRODUCED, claims.UNDECIDED).startswith("* **Not decided")
+    refuted = first(claims.REPRODUCED, claims.NOT_REPRODUCED, claims.NOT_RUN)
+    assert refuted.startswith("* **Not reproduced") and "1 of 3 cases" in refuted
 
 
 def test_a_budget_of_which_no_claim_speaks(tmp_path: Path) -> None:

@@ -38,8 +38,8 @@ def test_scores_of_controls_are_kept(
     (kept,) = tmp_path.iterdir()
     monkeypatch.setattr(beside, "control_scores", None)  # nothing is computed again
     assert scores_of_control(spec, setup, tmp_path) == first
-    kept.write_text("[")
-    with pytest.raises(UserError, match="not JSON"):
+    kept.write_text("{}")
+    with pytest.raises(UserError, match="not scores of a control"):
         scores_of_control(spec, setup, tmp_path)
 
 

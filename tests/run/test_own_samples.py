@@ -120,7 +120,7 @@ def test_a_table_beside_the_controls(setup: ScoringSetup) -> None:
     text = console.export_text()
     rows = [line.split("│")[1].strip() for line in text.splitlines() if line.startswith("│")]
     assert rows == 2 * ["mine.npz", *CONTROLS]  # scores, then tests
-    assert "The benchmark scores 8 samples here" in text
+    assert "The benchmark's tables score 8 samples" in text
 
 
 def test_samples_that_overflow_the_evaluator_get_one_line(setup: ScoringSetup) -> None:

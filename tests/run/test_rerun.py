@@ -117,7 +117,7 @@ def test_other_data_are_refused(
         ({"settings": {"class": specs.LS4, "config": {"wide": 1}, "training": {"steps": 1,
           "batch_size": 2}}}, "settings.config: unknown field 'wide'"),
         ({"settings": {"class": specs.LS4, "config": {}, "training": {"steps": 0}}},
-         "settings.training: steps: Input should be greater"),
+         "settings: training.steps: Input should be greater"),
         ({"model": "gone", "settings": {"class": "toy.gone:Toy", "config": {}, "training": {}}},
          "toy.gone:Toy: no module named"),
     ],

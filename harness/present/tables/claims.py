@@ -1,6 +1,5 @@
 """The table of verdicts: what the records say of each claim of the paper."""
 
-from collections import Counter
 from collections.abc import Sequence
 
 import pandas as pd
@@ -53,7 +52,10 @@ def judged(frame: pd.DataFrame, studies: Sequence[Study]) -> dict[str, list[Find
 
 
 def summary(frame: pd.DataFrame, studies: Sequence[Study], page: str) -> str:
-    """Return how many verdicts there are of each kind, and a line for each that is decided.
+    """Return which claims hold as a whole: a line for each verdict and where it was found.
+
+    A claim speaks of several cases, such as data sets and scores. As a whole it is reproduced where
+    each case is, and not reproduced where one is not.
 
     Parameters
     ----------
@@ -61,18 +63,34 @@ def summary(frame: pd.DataFrame, studies: Sequence[Study], page: str) -> str:
         Where the whole table is.
     """
     says = {claim.id: claim.says for claim in claims.claims()}
-    lines = []
+    unscored = {finding.claim for finding in claims.without_measurement()}
+    decided: dict[str, list[str]] = {}
+    left = [name for name in says if name not in unscored]
     for where, own in judged(frame, studies).items():
-        counts = Counter(finding.verdict for finding in own)
-        texts = [f"{counts[verdict]} {verdict}" for verdict in claims.VERDICTS if counts[verdict]]
-        lines.append(f"* {where}: {', '.join(texts)}")
-        decided: dict[tuple[str, str], list[str]] = {}
-        for f in own:
-            if f.verdict in (claims.REPRODUCED, claims.NOT_REPRODUCED):
-                decided.setdefault((f.verdict, says[f.claim]), []).append(f"{f.of}: {f.score}")
-        lines += [f"    * {v}: {what} ({'; '.join(cases)})" for (v, what), cases in decided.items()]
-    first = f"The paper's claims, each judged by a fixed rule ([all verdicts]({page}#claims)):"
-    return "\n".join([first, "", *lines])
+        for name in dict.fromkeys(finding.claim for finding in own):
+            cases = [finding.verdict for finding in own if finding.claim == name]
+            failed = cases.count(claims.NOT_REPRODUCED)
+            if failed:
+                text = f"{says[name]} ({failed} of {len(cases)} cases contradict this)"
+                decided.setdefault(f"Not reproduced, {where}", []).append(text)
+            elif set(cases) == {claims.REPRODUCED}:
+                decided.setdefault(f"Reproduced, {where}", []).append(says[name])
+            else:
+                continue
+            left = [other for other in left if other != name]
+    heads = sorted(decided, key=lambda head: head.startswith("Not"))  # reproduced first
+    lines = {head: decided[head] for head in heads}
+    lines[f"Not decided by these records ([why]({page}#claims))"] = [says[name] for name in left]
+    lines["Without a score that could decide it"] = [
+        says[name] for name in says if name in unscored
+    ]
+    first = (
+        f"The paper's {len(says)} claims, judged by fixed rules ([all verdicts]({page}#claims))."
+        " A claim is reproduced if it holds in each of its cases (a data set and a score, or a"
+        " measurement), and not reproduced if one case contradicts it."
+    )
+    shown = [f"* **{head}:** {'; '.join(texts)}." for head, texts in lines.items() if texts]
+    return "\n".join([first, "", *shown])
 
 
 def _claims() -> Table:
