@@ -27,6 +27,11 @@ def pins(file: str) -> dict[str, str]:
     return {name.lower(): version for name, version in (line.split("==") for line in lines)}
 
 
+def canonical(name: str) -> str:
+    """Return a distribution's name as pip compares names."""
+    return re.sub("[-_.]+", "-", name)
+
+
 def imported(*folders: str) -> set[str]:
     """Distributions that provide the modules imported by the Python files of some folders."""
     providers = packages_distributions()
@@ -54,14 +59,16 @@ def test_all_imports_are_pinned_and_all_pins_are_used() -> None:
 
 def test_the_lock_file_holds_the_pins() -> None:
     locked = {
-        re.sub("[-_.]+", "-", name): version.partition("+")[0]  # the build: 2.13.0+cpu
+        name: version.partition("+")[0]  # the build: 2.13.0+cpu
         for name, _, version in (
             line.lower().partition("==")
             for line in (ROOT / "requirements.lock").read_text().splitlines()
             if not line.startswith("#")
         )
     }
-    wanted = pins("requirements.txt") | pins("requirements-dev.txt")
+    locked = {canonical(name): version for name, version in locked.items()}
+    pinned = pins("requirements.txt") | pins("requirements-dev.txt")
+    wanted = {canonical(name): version for name, version in pinned.items()}
     assert {name: locked.get(name) for name in wanted} == wanted, "run make lock"
     assert len(locked) > len(wanted)  # and what these need
 
