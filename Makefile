@@ -31,7 +31,7 @@ help:
 	@echo "make tables                 tables and figures from the reference records, also in README.md"
 	@echo "make schemas                write workflow/schemas/ after a change of harness/config.py"
 	@echo "make site                   documentation and leaderboard, results/site/index.html"
-	@echo "make pictures               docs/images/ from the site; needs Chromium"
+	@echo "make pictures               docs/images/ from site and MLflow; needs Chromium"
 	@echo "make lint                   format, style and types"
 	@echo "Options: PYTHON=python3.12 for the set-up, CORES=2 for demo and reference"
 
@@ -110,6 +110,8 @@ site: $(READY)
 
 pictures: site
 	$(BIN)/python docs/site/pictures.py results/site docs/images
+	$(BIN)/python docs/site/mlflow_pictures.py results/reference results/reference/mlflow $(PORT) \
+	    docs/images
 
 lint: $(READY)
 	$(BIN)/ruff check

@@ -47,16 +47,32 @@ def serve(folder: Path, port: int) -> None:
     if not database.exists():
         raise UserError(f"{database}: no runs yet; try: make demo")
     check_port(port)
+    log = folder / "server.log"
     uri, server = f"{SQLITE}{database}", f"http://{HOST}:{port}"
     found = links(uri)
-    options = ["--backend-store-uri", uri, "--artifacts-destination", str(folder / "artifacts")]
+    options = [
+        "--workers",
+        "1",
+        "--backend-store-uri",
+        uri,
+        "--artifacts-destination",
+        str(folder / "artifacts"),
+    ]
     command = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port)]
     # a session of its own: Ctrl-C reaches this process, which ends the server with its workers
-    process = subprocess.Popen(
-        [*command, *options], env=os.environ | SETTINGS, start_new_session=True
-    )
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # else the server would go on
+    with log.open("wb") as said:
+        process = subprocess.Popen(
+            [*command, *options],
+            env=os.environ | SETTINGS,
+            stdout=said,
+            stderr=said,
+            start_new_session=True,
+        )
     try:
-        _wait(process, f"{server}/health")
+        print(f"starting MLflow; it takes up to a minute and says more in {log}", flush=True)
+        if not _answers(process, f"{server}/health"):
+            raise UserError(f"{server}: MLflow does not answer; see {log}")
         for name, address in found:
             print(f"{name}\n  {server}/{address}")
         print(f"{server}  (Ctrl-C ends it)", flush=True)
@@ -71,16 +87,16 @@ def serve(folder: Path, port: int) -> None:
             process.wait()
 
 
-def _wait(process: subprocess.Popen[bytes], health: str) -> None:
-    """Wait until a server answers."""
+def _answers(process: subprocess.Popen[bytes], health: str) -> bool:
+    """Wait until a server answers, and say whether it does."""
     until = time.monotonic() + PATIENCE
     while time.monotonic() < until and process.poll() is None:
         try:
             urllib.request.urlopen(health, timeout=5).close()
-            return
+            return True
         except OSError:
             time.sleep(0.5)
-    raise UserError(f"{health}: MLflow does not answer")
+    return False
 
 
 def _has_desktop() -> bool:

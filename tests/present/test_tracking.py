@@ -174,8 +174,6 @@ def test_a_view_for_each_data_set(imported: Imported) -> None:
         "metrics.`classification_robust`",
         "metrics.`prediction_robust`",
         "metrics.`train_seconds`",
-        "metrics.`sample_seconds`",
-        "metrics.`parameters`",
     ]
     assert (state["orderByKey"], state["orderByAsc"]) == ("metrics.`marginal_robust`", True)
     rows = imported.runs(state["searchFilter"])
