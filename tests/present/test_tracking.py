@@ -193,7 +193,7 @@ def test_a_view_for_each_data_set(imported: Imported) -> None:
 
 def test_a_row_that_was_tested_has_a_verdict_and_its_column(tmp_path: Path) -> None:
     imported = Imported(tmp_path)
-    scores = outputs.scores(0.1, 0.5, 0.2) | {"p_all": (0.001, None)}
+    scores: dict[str, tuple[float | None, float | None]] = {"p_all": (0.001, None)}
     outputs.write_cells(imported.cells, [outputs.record(scores=scores)])
     imported.track()
     run = imported.runs()["cpu/generation/solar_weekly/ls4"]
