@@ -8,7 +8,6 @@ BIN := .venv/bin
 READY := .venv/ready
 RESULTS ?= results
 RECORDS ?=
-DATABASE := $(RESULTS)/mlflow/mlflow.db
 MODELS := $(sort $(basename $(notdir $(wildcard config/models/*.yaml))))
 
 export DO_NOT_TRACK := true
@@ -32,7 +31,7 @@ help:
 	@echo "make tables                 tables and figures from the reference records, also in README.md"
 	@echo "make schemas                write workflow/schemas/ after a change of harness/config.py"
 	@echo "make site                   documentation and leaderboard, results/site/index.html"
-	@echo "make pictures               docs/images/ from the site; needs Chromium"
+	@echo "make pictures               docs/images/ from site and MLflow; needs Chromium"
 	@echo "make lint                   format, style and types"
 	@echo "make lock                   write requirements.lock, the environment of the reference records"
 	@echo "Options: PYTHON=python3.12 for the set-up, CORES=2 for demo and reference"
@@ -64,22 +63,19 @@ check-model: $(READY)
 	MODEL="$(MODEL)" $(BIN)/python -m pytest -q --tb=short --assert=plain \
 	    tests/test_contract.py
 
-# The workflow imports what it runs; the reference results come with the repository.
+# The workflow imports what it runs; the reference results come with the repository, and do not
+# replace runs of one's own (results/mlflow/cpu.done).
+ifneq ($(RESULTS),results)
+UI_RECORDS := $(RESULTS)
+else ifeq ($(wildcard results/mlflow/cpu.done),)
+UI_RECORDS := $(wildcard results/reference)
+endif
+
 ui: $(READY)
-	@# runs of one's own (results/mlflow/cpu.done) are not replaced by the reference
-	@if [ "$(RESULTS)" != results ]; then \
-	    $(BIN)/python -m harness track --records "$(RESULTS)" --uri sqlite:///$(DATABASE) \
-	    --artifacts "$(RESULTS)/mlflow/artifacts"; \
-	elif [ ! -e results/mlflow/cpu.done ] && \
-	    find results/reference -name record.json 2>/dev/null | grep -q .; then \
-	    $(BIN)/python -m harness track --records results/reference \
-	    $(addprefix --tables ,$(wildcard results/reference/tables)) \
-	    $(addprefix --figures ,$(wildcard results/reference/figures)); fi
-	@test -e $(DATABASE) || { echo "error: no runs yet; try: make demo"; exit 1; }
-	@echo "http://127.0.0.1:$(PORT)  (Ctrl-C ends it)"
-	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow server --host 127.0.0.1 --port $(PORT) \
-	    --backend-store-uri sqlite:///$(DATABASE) \
-	    --artifacts-destination $(RESULTS)/mlflow/artifacts
+	@$(BIN)/python -m harness ui --folder "$(RESULTS)/mlflow" --port $(PORT) \
+	    $(if $(UI_RECORDS),--records "$(UI_RECORDS)" \
+	    $(addprefix --tables ,$(wildcard $(UI_RECORDS)/tables)) \
+	    $(addprefix --figures ,$(wildcard $(UI_RECORDS)/figures)))
 
 compare: $(READY)
 	@test -n "$(RECORDS)" || { echo "error: expected RECORDS=folder with records"; exit 1; }
@@ -115,6 +111,8 @@ site: $(READY)
 
 pictures: site
 	$(BIN)/python docs/site/pictures.py results/site docs/images
+	$(BIN)/python docs/site/mlflow_pictures.py results/reference results/reference/mlflow $(PORT) \
+	    docs/images
 
 lint: $(READY)
 	$(BIN)/ruff check

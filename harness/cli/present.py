@@ -45,6 +45,13 @@ def add_commands(add: Add) -> None:
     sub.add_argument("--tables", type=Path, help="folder of tables to attach")
     sub.add_argument("--figures", type=Path, help="folder of figures to attach")
 
+    sub = add(ui)
+    sub.add_argument("--records", type=Path, nargs="+", help="folders to import first")
+    sub.add_argument("--tables", type=Path)
+    sub.add_argument("--figures", type=Path)
+    sub.add_argument("--folder", type=Path, default=Path("results/mlflow"), help="of mlflow.db")
+    sub.add_argument("--port", type=int, default=5000)
+
     sub = add(compare)
     sub.add_argument("--records", **RECORDS)
     sub.add_argument(
@@ -115,6 +122,19 @@ def track(
     from harness.present.tracking import track
 
     track(records, uri, artifacts, [folder for folder in (tables, figures) if folder])
+    return 0
+
+
+def ui(
+    records: list[Path] | None, tables: Path | None, figures: Path | None, folder: Path, port: int
+) -> int:
+    """Show runs in the browser: import records, start MLflow, print links to its tables."""
+    from harness.present.ui import check_port, serve
+
+    check_port(port)
+    if records:
+        track(records, f"sqlite:///{folder}/mlflow.db", folder / "artifacts", tables, figures)
+    serve(folder, port)
     return 0
 
 

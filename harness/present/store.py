@@ -7,6 +7,7 @@ process waits for it.
 import os
 import re
 import sqlite3
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -112,22 +113,21 @@ def aside(database: Path) -> Path:
     return path
 
 
-def set_aside_if_moved(database: Path, expected: Mapping[str, str]) -> Path | None:
-    """Rename a database whose experiments, by name, keep their files elsewhere than expected.
-
-    Returns
-    -------
-    Path or None
-        Its new name; None if it stays.
-    """
+def set_aside_if_moved(database: Path, expected: Mapping[str, str]) -> None:
+    """Rename a database whose experiments, by name, keep their files elsewhere than expected."""
     if not database.exists():
-        return None
+        return
     # not with MLflow, which would keep the file open
     with closing(sqlite3.connect(database)) as connection:
         try:
             found = dict(connection.execute("SELECT name, artifact_location FROM experiments"))
         except sqlite3.OperationalError:  # no such table: its making was interrupted
-            return None
+            return
     if all(found.get(name, location) == location for name, location in expected.items()):
-        return None
-    return database.replace(aside(database))
+        return
+    moved = database.replace(aside(database))
+    print(
+        f"{database}: its folder was moved or copied; set aside as {moved.name} and made again;"
+        " for runs of other folders: python -m harness track --records FOLDER",
+        file=sys.stderr,
+    )

@@ -2,9 +2,9 @@
 one from a folder that was moved or copied is, since MLflow keeps absolute paths.
 
 One experiment for each task; a parent run for each (budget, data set, model) with means over seeds;
-a child run for each seed; a run with the tables and figures. Cells whose data could not be had are
-left out. The only module that knows MLflow; `harness.present.store` lets one process at a time
-write.
+a child run for each seed; an experiment with the tables and figures. Cells whose data could not be
+had are left out. `harness.present.views` says what a task's experiment opens with. The only module
+that knows MLflow; `harness.present.store` lets one process at a time write.
 
 A run carries a tag ``cell_id`` and, once it is whole, the digest of what it was made from: what has
 not changed stays, what has changed replaces its old run. Runs of cells that are no longer below the
@@ -14,8 +14,6 @@ folder stay, except for seeds of a row that is there.
 import json
 import math
 import os
-import re
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -27,10 +25,12 @@ import pandas as pd
 from datasets.files import sha256
 from datasets.progress import progress
 from harness.errors import UserError
-from harness.present import files, store
-from harness.present.comparison import comparisons
+from harness.present import files, store, views
+from harness.present.comparison import Comparison, comparisons
+from harness.present.decisions import decided, told_apart
 from harness.present.frame import frame
 from harness.present.store import SQLITE
+from harness.present.views import metric_name
 from harness.records import IDENTITY, Record
 from harness.sources import digest
 from harness.tasks import TABLE_OF, TASKS
@@ -42,12 +42,13 @@ if TYPE_CHECKING:
 Cells = dict[Path, Record]  # by their directories
 
 PARENT = "mlflow.parentRunId"
-MADE_FROM = "made_from"  # tag: digest of the files behind a run
+NOTE = "mlflow.note.content"  # tag: what the page of a run or an experiment says, Markdown
+MADE_FROM = "mlflow.made_from"  # tag, not shown: digest of the files behind a run
+FILES = "Tables and figures"  # experiment
 POINTS = 200  # of a curve; long ones make the UI slow
 DIGITS = 16  # of a data set's digest; MLflow takes 36 at most
-NOT_IN_NAMES = r"[^\w./ -]"  # characters that names of metrics must not have
-SHARED = ("task", "budget", "dataset", "model", "control", "data_digest", "split_digest")
-OWN = ("seed", "status", "reason", "device", "commit", "dirty", "config_hash", "code_hash")
+SHARED = ("task", "budget", "dataset", "model", "control")
+OWN = ("seed", "status", "reason", "device", "dirty")
 COSTS = ("train_seconds", "sample_seconds", "score_seconds", "steps", "parameters",
          "peak_memory_bytes")  # fmt: skip
 COUNTS = ("n_train", "n_validation", "n_test", "length", "channels")
@@ -83,21 +84,47 @@ def _import(found: Cells, uri: str, artifacts: Path, extra: list[Path]) -> None:
     if not uri.startswith("http"):
         location = artifacts.resolve().as_uri()
     if uri.startswith(SQLITE) and location:
-        _set_aside_if_moved(Path(uri.removeprefix(SQLITE)), location)
+        places = dict.fromkeys([*map(_name, TASKS), FILES], location)
+        store.set_aside_if_moved(Path(uri.removeprefix(SQLITE)), places)
     client = _client(uri)
     cells = {folder: record for folder, record in found.items() if record.status != "skipped"}
     if not cells:
         return
-    ordered = pd.concat([c.cells for c in comparisons(frame(cells))])
+    compared = comparisons(frame(cells))
+    ordered = pd.concat([c.cells for c in compared])
+    made = str(ordered["date"].max())
     with progress() as bar:
         task = bar.add_task("MLflow", total=len(cells))
         for name, of_task in ordered.groupby("task", sort=False):
-            runs = _Runs(client, _experiment(client, uri, str(name), location))
+            runs = _Runs(client, _experiment(client, uri, _name(str(name)), location))
             for _, row in of_task.groupby(["budget", "dataset", "model"], sort=False):
                 runs.update_row({folder: cells[folder] for folder in row["folder"]})
                 bar.advance(task, len(row))
-            if extra:
-                runs.update_files("+".join(of_task["budget"].unique()), extra)
+            runs.update_views([c for c in compared if c.head["task"] == name])
+    if extra:
+        runs = _Runs(client, _experiment(client, uri, FILES, location))
+        runs.update_files("+".join(ordered["budget"].unique()), extra, _milliseconds(made))
+    if location:
+        _hide_default(client)
+
+
+def links(uri: str) -> list[tuple[str, str]]:
+    """Return what the views of a store are called, "Table 1: generation, cpu-sines", and where."""
+    experiments = sorted(_client(uri).search_experiments(), key=lambda e: e.name)
+    return [
+        (f"{e.name}, {name}", address)
+        for e in experiments
+        for name, address in views.addresses(e.experiment_id, e.tags)
+    ]
+
+
+def _hide_default(client: "MlflowClient") -> None:
+    """Delete the experiment that MLflow makes in each new database, as long as it is empty."""
+    default = client.get_experiment_by_name("Default")
+    if default is None or default.lifecycle_stage == "deleted":
+        return
+    if not client.search_runs([default.experiment_id], max_results=1):
+        client.delete_experiment(default.experiment_id)
 
 
 def _client(uri: str) -> "MlflowClient":
@@ -115,26 +142,14 @@ def _client(uri: str) -> "MlflowClient":
     return MlflowClient(uri)
 
 
-def _set_aside_if_moved(database: Path, location: str) -> None:
-    """Rename a database whose runs have their files elsewhere than in `location`."""
-    moved = store.set_aside_if_moved(database, {_name(task): location for task in TASKS})
-    if moved is not None:
-        print(
-            f"{database}: its folder was moved or copied; set aside as {moved.name} and made again;"
-            " for runs of other folders: python -m harness track --records FOLDER",
-            file=sys.stderr,
-        )
-
-
 def _name(task: str) -> str:
     return f"{TABLE_OF[task].replace('table', 'Table ')}: {task}"
 
 
-def _experiment(client: "MlflowClient", uri: str, task: str, location: str | None) -> str:
-    """Find or make the experiment of a task and return its id."""
+def _experiment(client: "MlflowClient", uri: str, name: str, location: str | None) -> str:
+    """Find or make an experiment and return its id."""
     from mlflow.exceptions import MlflowException
 
-    name = _name(task)
     try:
         found = client.get_experiment_by_name(name)
     except MlflowException as error:
@@ -178,13 +193,24 @@ class _Runs:
                 children.remove(same)
         for run in [*children, *old]:
             self.client.delete_run(run.info.run_id)
-        self._finish(parent, made_from)
+        start = self.client.get_run(parent).info.start_time
+        self._finish(parent, made_from, start + sum(map(_lasted, cells.values())))
 
     def _doubled(self, cells: Cells) -> bool:
         """Whether an earlier import that was cut short left two runs of a cell."""
         return any(len(self._find("cell_id", _cell_id(r))) > 1 for r in cells.values())
 
-    def update_files(self, budgets: str, paths: list[Path]) -> None:
+    def update_views(self, compared: Sequence[Comparison]) -> None:
+        """Write the views of budgets and data sets, and a description that lists all of them."""
+        for c in reversed(compared):  # of several of a data set, the first one's stays
+            tag = views.TAG + views.key(c.head["budget"], c.head["dataset"])
+            self.client.set_experiment_tag(self.experiment, tag, views.state(c))
+        tags = self.client.get_experiment(self.experiment).tags
+        lines = [f"- [{name}]({where})" for name, where in views.addresses(self.experiment, tags)]
+        note = "\n".join(["Models side by side, by budget and data set:", "", *lines])
+        self.client.set_experiment_tag(self.experiment, NOTE, note)
+
+    def update_files(self, budgets: str, paths: list[Path], made: int) -> None:
         """Bring the run that holds the tables and figures of some budgets up to date."""
         found = {
             str(file): sha256(file)
@@ -196,8 +222,9 @@ class _Runs:
         if len(old) == 1 and _made_from(old[0], digest(found)):
             return
         tags = {"cell_id": f"files/{budgets}", "level": "files", "budget": budgets}
+        tags[NOTE] = f"Tables and figures of all records, budgets {budgets}; see Artifacts."
         name = f"tables and figures, {budgets}"
-        run = self.client.create_run(self.experiment, tags=tags, run_name=name).info.run_id
+        run = self.client.create_run(self.experiment, made, tags, name).info.run_id
         for path in paths:
             if path.is_dir():
                 self.client.log_artifacts(run, str(path), path.name)
@@ -205,7 +232,7 @@ class _Runs:
                 self.client.log_artifact(run, str(path))
         for outdated in old:
             self.client.delete_run(outdated.info.run_id)
-        self._finish(run, digest(found))
+        self._finish(run, digest(found), made)
 
     def _create_parent(self, row_id: str, cells: Cells) -> str:
         """Start the run of a row: means and standard deviations over its seeds."""
@@ -214,25 +241,27 @@ class _Runs:
         done = sum(record.status == "done" for record in records)
         tags = _tags(head, SHARED) | {
             "cell_id": row_id,
-            "level": "mean over seeds",
+            "level": views.ROW,
             "seeds": f"{done}/{len(records)}",
             "status": " ".join(dict.fromkeys(r.status for r in records)),
         }
         metrics: dict[str, float] = {}
         compared = comparisons(frame(cells))
         if len(compared) == 1:  # means over different data or evaluators would be of nothing
+            if decided(compared[0]):
+                tags["verdict"] = told_apart(compared[0])[head.model]
             for (_, name), estimate in compared[0].estimates.iterrows():
-                found = {name: "value", f"{name}_std": "seed_spread",
-                         f"{name}_evaluator_std": "evaluator_spread"}  # fmt: skip
+                found = {name: "value", f"seed_spread/{name}": "seed_spread",
+                         f"evaluator_spread/{name}": "evaluator_spread"}  # fmt: skip
                 metrics |= {
                     key: float(estimate[column])
                     for key, column in found.items()
                     if pd.notna(estimate[column])
                 }
-        name = f"{head.dataset} {head.model}, {head.budget}"
+        tags[NOTE] = views.note(self.experiment, head, f"means over {done} seeds of {len(records)}")
         settings = {key: head.settings[key] for key in ("class", "config") if key in head.settings}
         params = dict(flatten({"class": ""} | settings))
-        return self._create(name, tags, records, metrics, params)
+        return self._create(views.title(head), tags, records, metrics, params)
 
     def _create_child(self, folder: Path, record: Record, parent: str, made_from: str) -> None:
         """Log one cell."""
@@ -241,21 +270,23 @@ class _Runs:
             "level": "seed",
             PARENT: parent,
             "mlflow.source.git.commit": record.commit,
+            NOTE: views.note(self.experiment, record, f"seed {record.seed}"),
         }
         metrics = {s.name: s.value for s in record.scores if s.value is not None}
         metrics |= {
-            f"{s.name}_evaluator_std": s.spread for s in record.scores if s.spread is not None
+            f"evaluator_spread/{s.name}": s.spread for s in record.scores if s.spread is not None
         }
-        name = f"{record.dataset} {record.model}, {record.budget}, seed {record.seed}"
+        name = f"{views.title(record)}, seed {record.seed}"
         params = dict(flatten(record.settings | {"protocol": record.protocol}))
         params |= {"seed": str(record.seed)}
         params |= {} if record.draws is None else {"draws": str(record.draws)}
         run = self._create(name, tags, [record], metrics, params)
-        self._log(run, _curves(files.history(folder), _milliseconds(record)))
+        self._log(run, _curves(files.history(folder), _milliseconds(record.date)))
         for file in (files.RECORD, files.HISTORY):
             if (folder / file).exists():
                 self.client.log_artifact(run, str(folder / file))
-        self._finish(run, made_from, record)
+        status = "FINISHED" if record.status == "done" else "FAILED"
+        self._finish(run, made_from, _milliseconds(record.date), status)
 
     def _create(
         self,
@@ -269,7 +300,7 @@ class _Runs:
         from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
 
         head = records[0]
-        start = min(_milliseconds(r) - int(1000 * _seconds(r)) for r in records)
+        start = min(_milliseconds(r.date) - _lasted(r) for r in records)
         run = self.client.create_run(self.experiment, start, tags, name).info.run_id
         data = Dataset(
             name=head.dataset,
@@ -287,8 +318,8 @@ class _Runs:
         losses = [r.validation_loss for r in records if r.validation_loss is not None]
         metrics |= {"validation_loss": float(np.mean(losses))} if losses else {}
         params |= {key: str(getattr(head, key)) for key in ("dataset", "model", "budget")}
-        now = max(_milliseconds(r) for r in records)
-        self._log(run, [Metric(_name_of(key), value, now, 0) for key, value in metrics.items()])
+        now = max(_milliseconds(r.date) for r in records)
+        self._log(run, [Metric(metric_name(key), value, now, 0) for key, value in metrics.items()])
         for some in batched([Param(*item) for item in params.items()], 100):
             self.client.log_batch(run, params=some)
         return run
@@ -297,11 +328,9 @@ class _Runs:
         for some in batched(metrics, 1000):  # what MLflow takes in one call
             self.client.log_batch(run, metrics=some)
 
-    def _finish(self, run: str, made_from: str, record: Record | None = None) -> None:
+    def _finish(self, run: str, made_from: str, end: int, status: str = "FINISHED") -> None:
         """Mark a run as whole. What lacks this mark is made again by the next import."""
         self.client.set_tag(run, MADE_FROM, made_from)
-        status = "FINISHED" if record is None or record.status == "done" else "FAILED"
-        end = None if record is None else _milliseconds(record)
         self.client.set_terminated(run, status, end)
 
     def _find(self, tag: str, value: str) -> list["Run"]:
@@ -325,12 +354,13 @@ def _tags(record: Record, keys: Iterable[str]) -> dict[str, str]:
     return {key: str(getattr(record, key)) for key in keys if getattr(record, key) is not None}
 
 
-def _seconds(record: Record) -> float:
-    return record.train_seconds + record.sample_seconds + record.score_seconds
+def _lasted(record: Record) -> int:
+    """Return how many milliseconds a cell took."""
+    return int(1000 * (record.train_seconds + record.sample_seconds + record.score_seconds))
 
 
-def _milliseconds(record: Record) -> int:
-    return int(1000 * datetime.fromisoformat(record.date).timestamp())
+def _milliseconds(date: str) -> int:
+    return int(1000 * datetime.fromisoformat(date).timestamp())
 
 
 def _curves(history: pd.DataFrame, time: int) -> list["Metric"]:
@@ -342,16 +372,11 @@ def _curves(history: pd.DataFrame, time: int) -> list["Metric"]:
     rows = np.unique(np.linspace(0, len(history) - 1, POINTS).round().astype(int))
     thin = history.iloc[rows]
     return [
-        Metric(f"training/{_name_of(name)}", value, time, step)
+        Metric(f"training/{metric_name(name)}", value, time, step)
         for name in history.columns.drop("step")
         for step, value in zip(thin["step"].tolist(), thin[name].tolist(), strict=True)
         if math.isfinite(value)
     ]
-
-
-def _name_of(score: str) -> str:
-    """Return the name of a score or loss as MLflow takes it."""
-    return re.sub(NOT_IN_NAMES, "_", score)
 
 
 def flatten(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

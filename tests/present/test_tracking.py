@@ -1,5 +1,7 @@
 """Import of synthetic cells into MLflow, into a database and through a server's client."""
 
+import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -8,7 +10,7 @@ import pytest
 
 from harness import records
 from harness.errors import UserError
-from harness.present import tracking
+from harness.present import tracking, views
 from tests.present import outputs
 
 pytestmark = pytest.mark.slow  # mlflow takes seconds to load
@@ -61,12 +63,12 @@ def imported(tmp_path_factory: pytest.TempPathFactory) -> Imported:
 
 def test_parents_and_children(imported: Imported) -> None:
     runs = imported.runs()
-    assert len(runs) == 3 + 7 + 1  # rows, cells, and the run of the tables
+    assert len(runs) == 3 + 7  # rows and cells
     parent = runs["cpu/generation/solar_weekly/ls4"]
     children = imported.runs(f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'")
     assert sorted(children) == [f"cpu/generation/solar_weekly/ls4/{seed}" for seed in range(3)]
     assert parent.data.metrics["marginal_literal"] == pytest.approx(0.047)
-    assert parent.data.metrics["marginal_literal_std"] == pytest.approx(0.002)
+    assert parent.data.metrics["seed_spread/marginal_literal"] == pytest.approx(0.002)
     assert runs["cpu/generation/solar_weekly/rnn_vae"].data.tags["seeds"] == "2/3"
 
 
@@ -77,9 +79,10 @@ def test_a_cell_with_its_tags_settings_data_and_files(imported: Imported) -> Non
     assert run.data.metrics["train_seconds"] == 61.5
     assert run.data.params["config.latent"] == "5"
     assert run.data.params["training.ema.decay"] == "0.9"
-    for key in ("status", "budget", "device", "commit", "config_hash", "data_digest", "dataset"):
+    for key in ("status", "budget", "device", "dataset"):
         assert run.data.tags[key] == str(getattr(record, key))
     assert run.data.tags["control"] == "False"
+    assert run.data.tags["mlflow.source.git.commit"] == record.commit
     (data,) = run.inputs.dataset_inputs
     assert data.dataset.name == "solar_weekly"
     assert record.data_digest.startswith(data.dataset.digest)
@@ -92,7 +95,7 @@ def test_a_cell_with_its_tags_settings_data_and_files(imported: Imported) -> Non
 def test_predictions_have_an_experiment_of_their_own(imported: Imported) -> None:
     runs = imported.runs(experiment_name="Table 2: interpolation")
     row = "cpu/interpolation/physionet/ls4"
-    assert runs.keys() == {row, f"{row}/0", "files/cpu"}
+    assert runs.keys() == {row, f"{row}/0"}
     for cell_id in (row, f"{row}/0"):
         metrics = runs[cell_id].data.metrics
         assert metrics["mse_micro"] == 0.004
@@ -104,7 +107,100 @@ def test_predictions_have_an_experiment_of_their_own(imported: Imported) -> None
 
 def test_cells_without_data_are_left_out(imported: Imported) -> None:
     names = {e.name for e in imported.client().search_experiments()}
-    assert names == {"Default", "Table 1: generation", "Table 2: interpolation"}
+    assert {n for n in names if n.startswith("Table ")} == {
+        "Table 1: generation",
+        "Table 2: interpolation",
+    }
+
+
+def test_the_default_experiment_is_hidden_while_it_is_empty(imported: Imported) -> None:
+    names = {e.name for e in imported.client().search_experiments()}
+    assert "Default" not in names
+    imported.client().restore_experiment("0")
+    run = imported.client().create_run("0").info.run_id
+    imported.track()
+    assert imported.client().get_experiment("0").lifecycle_stage == "active"
+    imported.client().delete_run(run)
+    imported.track()
+    assert imported.client().get_experiment("0").lifecycle_stage == "deleted"
+
+
+def test_tables_and_figures_are_stored_once(imported: Imported) -> None:
+    stored = list((imported.folder / "mlflow" / "artifacts").rglob("table1.md"))
+    (run,) = imported.runs(experiment_name="Tables and figures").values()
+    assert [path.parents[2].name for path in stored] == [run.info.run_id]
+    assert run.info.start_time == run.info.end_time  # and not the time of the import
+
+
+def test_a_row_lasts_as_long_as_its_cells(imported: Imported) -> None:
+    runs = imported.runs()
+    row = "cpu/generation/solar_weekly/ls4"
+
+    def lasted(run: Any) -> int:
+        return run.info.end_time - run.info.start_time
+
+    cells = [lasted(runs[f"{row}/{seed}"]) for seed in range(3)]
+    assert lasted(runs[row]) == sum(cells) > 3 * 61_500
+
+
+def test_no_visible_tag_is_a_hash(imported: Imported) -> None:
+    for run in imported.runs().values():
+        shown = {k: v for k, v in run.data.tags.items() if not k.startswith("mlflow.")}
+        assert not [key for key, value in shown.items() if re.fullmatch("[0-9a-f]{7,}", value)]
+
+
+def test_spreads_have_prefixes_of_their_own(imported: Imported) -> None:
+    for run in imported.runs().values():
+        odd = [name for name in run.data.metrics if re.search("_std|spread$", name)]
+        assert not odd
+
+
+def test_runs_say_what_they_are_and_lead_to_their_table(imported: Imported) -> None:
+    runs = imported.runs()
+    for cell_id, what in (("", "means over 3 seeds of 3"), ("/0", "seed 0")):
+        run = runs[f"cpu/generation/solar_weekly/ls4{cell_id}"]
+        assert run.info.run_name.startswith("LS4 on Solar Weekly, cpu")
+        note = run.data.tags["mlflow.note.content"]
+        assert note.startswith(f"LS4 on Solar Weekly, cpu: generation, {what}.")
+        assert views.address(run.info.experiment_id, "cpu-solar_weekly") in note
+
+
+def test_a_view_for_each_data_set(imported: Imported) -> None:
+    experiment = imported.client().get_experiment_by_name("Table 1: generation")
+    state = json.loads(experiment.tags[views.TAG + "cpu-solar_weekly"])
+    assert state["selectedColumns"] == [
+        "tags.`seeds`",
+        "metrics.`marginal_robust`",
+        "metrics.`classification_robust`",
+        "metrics.`prediction_robust`",
+        "metrics.`train_seconds`",
+    ]
+    assert (state["orderByKey"], state["orderByAsc"]) == ("metrics.`marginal_robust`", True)
+    rows = imported.runs(state["searchFilter"])
+    assert sorted(rows) == [
+        f"cpu/generation/solar_weekly/{m}" for m in ("gaussian", "ls4", "rnn_vae")
+    ]
+    names = [name for name, _ in tracking.links(imported.uri)]
+    assert names == [
+        "Table 1: generation, cpu-solar_weekly",
+        "Table 2: interpolation, cpu-physionet",
+    ]
+    assert (
+        views.address(experiment.experiment_id, "cpu-solar_weekly")
+        in experiment.tags["mlflow.note.content"]
+    )
+
+
+def test_a_row_that_was_tested_has_a_verdict_and_its_column(tmp_path: Path) -> None:
+    imported = Imported(tmp_path)
+    scores: dict[str, tuple[float | None, float | None]] = {"p_all": (0.001, None)}
+    outputs.write_cells(imported.cells, [outputs.record(scores=scores)])
+    imported.track()
+    run = imported.runs()["cpu/generation/solar_weekly/ls4"]
+    assert run.data.tags["verdict"] == "told apart (p = .001)"
+    experiment = imported.client().get_experiment(run.info.experiment_id)
+    state = json.loads(experiment.tags[views.TAG + "cpu-solar_weekly"])
+    assert state["selectedColumns"][0] == "tags.`verdict`"
 
 
 def test_a_failed_cell_is_listed_with_its_reason(imported: Imported) -> None:
@@ -115,7 +211,8 @@ def test_a_failed_cell_is_listed_with_its_reason(imported: Imported) -> None:
 
 def test_again_nothing_happens_and_a_change_replaces_its_run(imported: Imported) -> None:
     def ids() -> dict[str, str]:
-        return {cell_id: run.info.run_id for cell_id, run in imported.runs().items()}
+        runs = imported.runs() | imported.runs(experiment_name="Tables and figures")
+        return {cell_id: run.info.run_id for cell_id, run in runs.items()}
 
     before = ids()
     imported.track()
@@ -152,7 +249,7 @@ def test_an_interrupted_import_is_done_again(
     imported.track()
     runs = imported.runs()  # refuses duplicates
     assert runs["cpu/generation/solar_weekly/ls4/2"].data.metrics["marginal_literal"] == 0.7
-    assert len(runs) == 3 + 7 + 1
+    assert len(runs) == 3 + 7
 
 
 def test_the_database_of_a_copied_folder_is_set_aside_and_made_again(
