@@ -20,7 +20,7 @@ rule given:
     message:
         "Write what {wildcards.model} is given of {wildcards.dataset}, seed {wildcards.seed}"
     shell:
-        "python -m harness command {params.cell} --data {input.data} &> {log}"
+        "python -m harness command {params.cell:q} --data {input.data:q} &> {log:q}"
 
 
 # One rule for each, since an environment belongs to a rule. The script ends well whatever the command

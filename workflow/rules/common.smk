@@ -11,7 +11,7 @@ from snakemake.exceptions import WorkflowError
 # The packages lie beside workflow/, which is not on Python's path where workflow/Snakefile is run.
 sys.path.insert(0, str(Path(workflow.current_basedir.path).parents[1]))
 
-from harness import catalogue, cells, sources, sweeps
+from harness import catalogue, cells, grid, sources, sweeps
 from harness.checks import check
 from harness.config import Settings
 from harness.errors import UserError
@@ -39,29 +39,33 @@ def code(*references):
 
 
 def read_grid():
-    """Return the configuration and its cells after a check of every file that they are made from."""
+    """Return the configuration, its cells, and what is to be checked of them before they run.
+
+    Every file that they are made from is read.
+    """
     settings = check(Settings, config, "configuration")
     for name in settings.datasets:
         catalogue.check_name("datasets", name, "configuration: datasets: ")
-    grid = cells.cells(settings)
-    for name in {*catalogue.available("datasets"), *(cell.dataset for cell in grid)}:
+    found = cells.cells(settings)
+    used = {c.dataset: cells.describe_dataset(settings, c.dataset) for c in found}
+    for name in {*catalogue.available("datasets"), *used}:
         description = cells.describe_dataset(settings, name)
         code(description.loader, description.shard, *description.scoring_references)
     if settings.runtime:
         for study in (settings.runtime, *settings.runtime.sizes.values()):
             for name in study.models:
                 catalogue.model(name)
-    for name in {cell.dataset for cell in grid}:
-        cells.check_own_files(name, cells.describe_dataset(settings, name))
-    for cell in grid:
-        spec = checked(cells.describe_cell, settings, cell)
-        if isinstance(spec, cells.CellSpec):
-            code(spec.class_)
+    for name, description in used.items():
+        cells.check_own_files(name, description)
+    asked = grid.describe(used, (cells.describe_cell(settings, cell) for cell in found))
+    for spec in asked.models:
+        code(spec.class_)
     cells.traces(settings)
-    return settings, grid
+    return settings, found, asked
 
 
-SETTINGS, CELLS = checked(read_grid)
+SETTINGS, CELLS, GRID = checked(read_grid)
+CHECKED = "<results>/grid.checked"
 COMMANDS = checked(catalogue.commands)
 # Models that are trained here, with the variants of sweeps.
 TRAINED = {*checked(catalogue.trained), *(c.model for c in CELLS if not c.control)} - {*COMMANDS}
@@ -121,6 +125,18 @@ def conda_of(command):
 def as_content(function):
     """Make a function of wildcards return what a JSON file of the workflow holds."""
     return lambda wildcards: function(wildcards).model_dump(mode="json", by_alias=True)
+
+
+def content_of_grid():
+    return GRID.model_dump(mode="json", by_alias=True)
+
+
+def code_of_grid():
+    """Return the source files of what a check of the grid imports."""
+    used = [spec.class_ for spec in GRID.models]
+    for of in GRID.datasets.values():
+        used += [of.loader, of.shard, *of.scoring_references]
+    return code("harness.grid", *used)
 
 
 def of_cells(name, untrained=True, tasks=None):

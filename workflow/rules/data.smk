@@ -1,4 +1,6 @@
 rule fetch:
+    input:
+        ancient(CHECKED),
     output:
         # The command verifies it. `update`: a file that is there is never removed, only looked at again
         # if this rule changes.
