@@ -124,6 +124,8 @@ def load(reference: str) -> Any:
         found = importlib.import_module(module)
     except ModuleNotFoundError as error:
         raise UserError(f"{reference}: no module named {error.name!r}") from None
+    except MemoryError:
+        raise
     except Exception as error:  # whatever the module does when it is imported
         text = str(error).partition("\n")[0]
         raise UserError(

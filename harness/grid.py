@@ -1,4 +1,4 @@
-"""What a grid imports and the options it gives: written down by the plan, checked by the first job.
+"""What a grid imports and the options it gives: written down by the plan, checked before the jobs.
 
 Planning imports neither loaders nor models, since that takes seconds and a whole environment.
 """

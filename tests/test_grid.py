@@ -1,4 +1,4 @@
-"""The check before the first job: what a grid names is there, and its options are what is taken."""
+"""The check before all jobs: what a grid names is there, and its options are what is taken."""
 
 import json
 from pathlib import Path

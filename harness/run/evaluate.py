@@ -13,7 +13,7 @@ from datasets.files import sha256
 from harness import records
 from harness.cells import AddedSpec, CellSpec, CommandSpec, ControlSpec, Scoring, Spec
 from harness.contract import Diverged, Prediction
-from harness.records import FORMAT, Record, Score, circumstances
+from harness.records import FORMAT, Record, Score, Status, circumstances
 from harness.run import generation, prediction, summary
 from harness.run.answers import Answer
 from harness.run.build import load_trained
@@ -114,14 +114,16 @@ def evaluate_answer(
     return _evaluate(spec, setup, outcome, work, device)
 
 
-def skipped(spec: Spec, scoring: Scoring, reason: str, device: torch.device) -> Record:
-    """Return the record of a cell whose data cannot be had."""
+def unscored(
+    spec: Spec, scoring: Scoring, status: Status, reason: str, device: torch.device
+) -> Record:
+    """Return the record of a cell whose data cannot be had, or not be read."""
     return Record(
         **_identity(spec, scoring),
         code_hash=code_hash(__name__),
         data_digest="",
         split_digest="",
-        status="skipped",
+        status=status,
         reason=reason,
         scores=[],
         n_train=0,

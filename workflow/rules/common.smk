@@ -1,8 +1,10 @@
 # What the rules share: the checked configuration, and what each job depends on.
 # Planning needs nothing but Snakemake: harness.cells and what it imports need YAML and pydantic, which
 # come with it.
+import importlib.util
 import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -19,6 +21,10 @@ from harness.tasks import TABLES
 
 # Jobs use the Python that runs Snakemake, activated or not; a conda environment comes before it.
 os.environ.update(PATH=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
+
+# All that a command prints goes into its log. Why it failed is shown in the terminal, too
+# (harness/cli/failures.py): a log on a full disk stays empty.
+shell.prefix("set -euo pipefail; exec 3>&2; export LS4_TERMINAL=3; ")
 
 
 def checked(function, *arguments):
@@ -65,7 +71,6 @@ def read_grid():
 
 
 SETTINGS, CELLS, GRID = checked(read_grid)
-CHECKED = "<results>/grid.checked"
 COMMANDS = checked(catalogue.commands)
 # Models that are trained here, with the variants of sweeps.
 TRAINED = {*checked(catalogue.trained), *(c.model for c in CELLS if not c.control)} - {*COMMANDS}
@@ -127,16 +132,20 @@ def as_content(function):
     return lambda wildcards: function(wildcards).model_dump(mode="json", by_alias=True)
 
 
-def content_of_grid():
-    return GRID.model_dump(mode="json", by_alias=True)
-
-
-def code_of_grid():
-    """Return the source files of what a check of the grid imports."""
-    used = [spec.class_ for spec in GRID.models]
-    for of in GRID.datasets.values():
-        used += [of.loader, of.shard, *of.scoring_references]
-    return code("harness.grid", *used)
+def check_first():
+    """Check what the grid names and its options: in another process, since that imports all of it."""
+    if importlib.util.find_spec("torch") is None:
+        return  # jobs have another environment; each checks what it is given
+    file = Path(SETTINGS.results, SETTINGS.budget, "grid.json")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(GRID.model_dump_json(by_alias=True))
+    except OSError as error:
+        raise WorkflowError(f"{file}: {error.strerror}") from None
+    words = [sys.executable, "-m", "harness", "check", file]
+    done = subprocess.run(words, capture_output=True, text=True)
+    if done.returncode:
+        raise WorkflowError(done.stderr.strip())
 
 
 def of_cells(name, untrained=True, tasks=None):

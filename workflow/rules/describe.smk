@@ -18,42 +18,9 @@ rule cell:
         "jinja2"
 
 
-rule grid:
-    input:
-        "workflow/templates/json.j2",
-    output:
-        "<results>/grid.json",
-    log:
-        "<logs>/describe/grid.log",
-    params:
-        content=content_of_grid(),
-    message:
-        "Describe the grid"
-    template_engine:
-        "jinja2"
-
-
-# The first job that imports loaders and models: a wrong option ends the run before it costs anything.
-rule check:
-    input:
-        grid="<results>/grid.json",
-        code=code_of_grid(),
-    output:
-        touch(CHECKED),
-    log:
-        "<logs>/check.log",
-    conda:
-        "../../environment.yml"
-    message:
-        "Check the options of data sets and models"
-    shell:
-        "python -m harness check {input.grid:q} &> {log:q}"
-
-
 rule description:
     input:
         "workflow/templates/json.j2",
-        ancient(CHECKED),
     output:
         "<results>/data/{dataset}.json",
     log:
