@@ -138,13 +138,19 @@ def check_data(dataset: str, data: Path, mirror: Path | None) -> int:
     """
     from datasets.inspection import page
     from harness import catalogue
+    from harness.run.generation import check_scorable
 
     description = catalogue.dataset(dataset)
     if description.shards:
         raise UserError(f"{dataset}: expected a data set that is read from files, found a made one")
     files = source_files(description, data, mirror)
-    for line in page(load_dataset(dataset, description, files)):
+    found = load_dataset(dataset, description, files)
+    for line in page(found):
         print(line)
+    try:
+        check_scorable(found)
+    except UserError as error:
+        print(f"\nno generation: {error}")
     return 0
 
 

@@ -156,6 +156,7 @@ def _evaluate(
         try:
             with raising_out_of_memory():
                 done = work()
+            reason = _nothing_scored(done.scores)
         except (Diverged, Unscorable) as error:
             status, reason = "diverged", str(error)
         except OutOfMemory as error:
@@ -188,6 +189,12 @@ def _evaluate(
         **(outcome.circumstances if outcome else circumstances(device)),
     )
     return Evaluated(record, done.summary, done.errors, done.samples)
+
+
+def _nothing_scored(scores: list[Score]) -> str | None:
+    """Return why a cell that is done has no scores; None of one that has some."""
+    empty = any(score.name == "mse_micro" and score.n == 0 for score in scores)
+    return "no test record has a value to score" if empty else None
 
 
 def _identity(spec: Spec, scoring: Scoring) -> dict[str, Any]:
