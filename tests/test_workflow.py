@@ -420,6 +420,41 @@ def test_whole_run_with_a_diverging_cell_and_a_data_set_that_cannot_be_had(tmp_p
     assert (checkout / "report.zip").exists()
 
 
+OWN_SCORES = '''"""A score of one's own."""
+
+
+def crossings(real, fake):
+    """Share of steps at which generated series change their sign."""
+    return {"zero crossings (%)": 100 * float(((fake[:, 1:] > 0) != (fake[:, :-1] > 0)).mean())}
+'''
+
+
+@pytest.mark.slow
+def test_whole_run_in_a_folder_and_with_a_score_that_have_any_characters(tmp_path: Path) -> None:
+    checkout = copy(tmp_path / "a benchmark")
+    (checkout / "metrics" / "mine.py").write_text(OWN_SCORES)
+    dataset = catalogue.describe("datasets", "sines") | {"own_scores": "metrics.mine:crossings"}
+    write_yaml(checkout / "config" / "datasets" / "my-sines.yaml", dataset)
+    folder = "my 'results' für alle"
+    grid = [
+        MICRO["grid"][0] | {"datasets": ["my-sines"], "models": ["rnn_vae"]},
+        MICRO["grid"][1] | {"models": [], "controls": ["linear"]},
+    ]
+    file = write_yaml(tmp_path / "micro.yaml", MICRO | {"grid": grid, "results": folder})
+    arguments = ["--configfile", str(file), "--cores", "2"]
+    snakemake(checkout, *arguments)
+    assert "Nothing to be done" in snakemake(checkout, *arguments)
+    assert not (checkout / "results").exists() and not (checkout / "my").exists()
+    results = checkout / folder / "smoke"
+    (record,) = results.glob("generation/my-sines/rnn_vae/0/record.json")
+    assert "zero crossings (%)" in {s["name"] for s in json.loads(record.read_text())["scores"]}
+    assert "zero crossings (%)" in (results / "report.html").read_text()
+    assert (results / "logs" / "train" / "generation" / "my-sines" / "rnn_vae" / "0.log").exists()
+    with sqlite3.connect(checkout / folder / "mlflow" / "mlflow.db") as database:
+        query = "select count(*) from latest_metrics where key = 'zero crossings ___'"
+        assert database.execute(query).fetchone()[0] >= 2  # the seed, and the mean over seeds
+
+
 @pytest.mark.slow
 def test_whole_run_of_figure_3(tmp_path: Path) -> None:
     checkout = copy(tmp_path / "benchmark")
