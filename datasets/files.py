@@ -31,8 +31,13 @@ def replacing(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
         part = Path(folder) / f"part{path.suffix}"  # a leftover must not look like the file
-        yield part
-        os.replace(part, path)
+        try:
+            yield part
+            os.replace(part, path)
+        except OSError as error:  # such as a full disk: name the file, not its temporary part
+            if error.filename in (None, str(part)):
+                error.filename = str(path)
+            raise
 
 
 def sha256(path: Path) -> str:
@@ -83,6 +88,8 @@ def load_arrays(path: Path, required: set[str]) -> dict[str, np.ndarray]:
                     found.append((info.filename.removesuffix(".npy"), _read(file, info.file_size)))
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
+    except MemoryError:
+        raise
     except Exception as error:  # what zipfile raises of damaged files is not documented
         raise DataError(f"{path}: expected an .npz of plain arrays, found {_line(error)}") from None
     arrays = dict(found)
@@ -108,6 +115,8 @@ def load_array(path: Path) -> np.ndarray:
             return _read(file, path.stat().st_size)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
+    except MemoryError:
+        raise
     except Exception as error:  # NumPy parses headers as Python: tokenizer's errors, any
         raise DataError(
             f"{path}: expected an .npy of plain numbers, found {_line(error)}"

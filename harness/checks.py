@@ -117,15 +117,23 @@ def load(reference: str) -> Any:
     Raises
     ------
     UserError
-        If there is no such module or name.
+        If there is no such module or name, or the module cannot be imported.
     """
     module, _, name = reference.partition(":")
     try:
-        return getattr(importlib.import_module(module), name)
+        found = importlib.import_module(module)
     except ModuleNotFoundError as error:
         raise UserError(f"{reference}: no module named {error.name!r}") from None
-    except AttributeError:
-        raise UserError(f"{reference}: module {module} has no {name!r}") from None
+    except MemoryError:
+        raise
+    except Exception as error:  # whatever the module does when it is imported
+        text = str(error).partition("\n")[0]
+        raise UserError(
+            f"{reference}: cannot be imported: {type(error).__name__}: {text}"
+        ) from error
+    if not hasattr(found, name):
+        raise UserError(f"{reference}: module {module} has no {name!r}")
+    return getattr(found, name)
 
 
 def _as_json(content: Any, where: str) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 from harness.catalogue import ROOT
 from harness.errors import UserError
 from harness.strict import digest as digest  # also for those who import it from here
+from harness.strict import read_text
 
 
 @functools.cache
@@ -25,7 +26,7 @@ def source_files(module: str) -> tuple[str, ...]:
     Raises
     ------
     UserError
-        If there is no such module.
+        If there is no such module, or a file is not Python.
     """
     if _file(module) is None:
         expected = module.replace(".", "/") + ".py"
@@ -66,7 +67,11 @@ def _parents(module: str) -> Iterator[str]:
 def _imports(module: str, path: Path) -> Iterator[str]:
     """Yield what a file imports: modules, and names that may be modules."""
     package = module if path.name == "__init__.py" else module.rpartition(".")[0]
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), filename=str(path))):
+    try:
+        tree = ast.parse(read_text(path), filename=str(path))
+    except (SyntaxError, ValueError) as error:  # a ValueError is a zero byte
+        raise UserError(f"{path.relative_to(ROOT)}: not Python: {error}") from None
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):

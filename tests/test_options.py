@@ -4,9 +4,10 @@ import pytest
 
 from harness import catalogue
 from harness.checks import check, check_options, load, model_config
-from harness.cli.data import GIVEN, load_dataset
+from harness.cli.data import load_dataset
 from harness.config import Evaluation, GridBlock, Protocol, Settings, Split
 from harness.errors import UserError
+from harness.grid import GIVEN
 from tests.checkout import configuration
 
 SINES = {"n": 64, "length": 32, "channels": 2, "seed": 0}

@@ -231,6 +231,30 @@ def test_mistakes_in_a_command(tmp_path: Path, changes: dict, message: str) -> N
     assert done.returncode != 0 and message in done.stdout and "Job stats" not in done.stdout
 
 
+def test_a_mistake_in_options_ends_a_run_before_its_first_job(tmp_path: Path) -> None:
+    checkout = copy(tmp_path / "benchmark")
+    grid = [MICRO["grid"][0] | {"models": ["rnn_vae"]}]
+    changes = {"grid": grid, "datasets": {"sines": {"options": {"n": -4}}}}
+    file = write_yaml(tmp_path / "mine.yaml", MICRO | changes)
+    done = run("snakemake", "--cores", "1", "--configfile", str(file), cwd=checkout)
+    assert done.returncode != 0
+    message = "error: config/datasets/sines.yaml: options: n: Input should be greater than 0"
+    assert message in done.stdout and "Traceback" not in done.stdout
+    assert [path.name for path in (checkout / "results/smoke").iterdir()] == ["grid.json"]
+
+
+def test_the_reason_of_a_failure_is_shown_and_not_in_the_log_alone(tmp_path: Path) -> None:
+    checkout = copy(tmp_path / "benchmark")
+    grid = [MICRO["grid"][0] | {"models": []}]
+    changes = {"grid": grid, "datasets": {"sines": {"options": {"n": 1}}}}
+    file = write_yaml(tmp_path / "mine.yaml", MICRO | changes)
+    done = run("snakemake", "--cores", "1", "--configfile", str(file), cwd=checkout)
+    assert done.returncode != 0
+    message = "error: split: expected enough series for"
+    assert message in done.stdout
+    assert message in (checkout / "results/smoke/logs/prepare/sines.log").read_text()
+
+
 @pytest.mark.parametrize("kind", ["models", "datasets"])
 def test_mistake_in_a_file_of_the_grid(tmp_path: Path, kind: str) -> None:
     checkout = copy(tmp_path / "benchmark")
@@ -307,7 +331,8 @@ ENDS = {"Make the tables", "Draw the figures", "Write the report", "Import the r
 
 def test_change_of_a_model_reruns_its_cells_only(edit) -> None:
     jobs = edit("baselines/rnn_vae.py", "\nclass", "\n#\nclass")
-    assert jobs == {"Train rnn_vae on flame, seed 0", "Score rnn_vae on flame, seed 0"} | ENDS
+    own = {"Train rnn_vae on flame, seed 0", "Score rnn_vae on flame, seed 0"}
+    assert jobs == own | ENDS
 
 
 def test_change_of_hyperparameters_reruns_their_cells_only(edit) -> None:
@@ -393,6 +418,41 @@ def test_whole_run_with_a_diverging_cell_and_a_data_set_that_cannot_be_had(tmp_p
     assert "Nothing to be done" in snakemake(checkout, *arguments)
     snakemake(checkout, *arguments, "--report", "report.zip")
     assert (checkout / "report.zip").exists()
+
+
+OWN_SCORES = '''"""A score of one's own."""
+
+
+def crossings(real, fake):
+    """Share of steps at which generated series change their sign."""
+    return {"zero crossings (%)": 100 * float(((fake[:, 1:] > 0) != (fake[:, :-1] > 0)).mean())}
+'''
+
+
+@pytest.mark.slow
+def test_whole_run_in_a_folder_and_with_a_score_that_have_any_characters(tmp_path: Path) -> None:
+    checkout = copy(tmp_path / "a benchmark")
+    (checkout / "metrics" / "mine.py").write_text(OWN_SCORES)
+    dataset = catalogue.describe("datasets", "sines") | {"own_scores": "metrics.mine:crossings"}
+    write_yaml(checkout / "config" / "datasets" / "my-sines.yaml", dataset)
+    folder = "my 'results' für alle"
+    grid = [
+        MICRO["grid"][0] | {"datasets": ["my-sines"], "models": ["rnn_vae"]},
+        MICRO["grid"][1] | {"models": [], "controls": ["linear"]},
+    ]
+    file = write_yaml(tmp_path / "micro.yaml", MICRO | {"grid": grid, "results": folder})
+    arguments = ["--configfile", str(file), "--cores", "2"]
+    snakemake(checkout, *arguments)
+    assert "Nothing to be done" in snakemake(checkout, *arguments)
+    assert not (checkout / "results").exists() and not (checkout / "my").exists()
+    results = checkout / folder / "smoke"
+    (record,) = results.glob("generation/my-sines/rnn_vae/0/record.json")
+    assert "zero crossings (%)" in {s["name"] for s in json.loads(record.read_text())["scores"]}
+    assert "zero crossings (%)" in (results / "report.html").read_text()
+    assert (results / "logs" / "train" / "generation" / "my-sines" / "rnn_vae" / "0.log").exists()
+    with sqlite3.connect(checkout / folder / "mlflow" / "mlflow.db") as database:
+        query = "select count(*) from latest_metrics where key = 'zero crossings ___'"
+        assert database.execute(query).fetchone()[0] >= 2  # the seed, and the mean over seeds
 
 
 @pytest.mark.slow

@@ -8,9 +8,8 @@ import argparse
 import sys
 from typing import Any, NoReturn
 
-from datasets.errors import DataError
 from harness.cli import data, measure, present, rerun, run, score
-from harness.errors import UserError
+from harness.cli.failures import reason, tell
 
 EPILOG = (
     "The workflow calls fetch, shard, prepare, train, command, evaluate, power and trace with files"
@@ -20,13 +19,20 @@ EPILOG = (
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
-    """Run a command and exit: 0 done, 1 a user's mistake, named in one line, 2 wrong usage."""
+    """Run a command and exit: 0 done, 2 wrong usage, 1 for a failure named in one line.
+
+    Failures are the user's mistakes, and a machine without memory, room on its disk or the right to
+    write. Errors of the program are raised.
+    """
     options = vars(parser().parse_args(arguments))
     command = options.pop("command")
     try:
         sys.exit(command(**options))
-    except (UserError, DataError) as error:
-        print(f"error: {error}", file=sys.stderr)
+    except Exception as error:
+        why = reason(error)
+        if why is None:
+            raise
+        tell(f"error: {why}")
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)

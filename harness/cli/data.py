@@ -1,4 +1,4 @@
-"""Commands about data sets: fetch, generate, check, prepare."""
+"""Commands about data sets and what a grid asks for: check, fetch, generate, prepare."""
 
 import sys
 from pathlib import Path
@@ -12,8 +12,6 @@ from harness.errors import UserError
 if TYPE_CHECKING:
     from datasets.base import Dataset
 
-GIVEN = ("name", "title", "split")  # what `load_dataset` passes to every loader
-
 
 def add_commands(add: Add) -> None:
     """Add the commands of this module to the parser."""
@@ -25,6 +23,9 @@ def add_commands(add: Add) -> None:
     sub.add_argument("path", help="a file of datasets/manifest.yaml")
     sub.add_argument("--data", **DATA)
     sub.add_argument("--mirror", **MIRROR)
+
+    sub = add(check)
+    sub.add_argument("grid", type=Path, help="grid.json, which the workflow writes")
 
     sub = add(shard)
     sub.add_argument("dataset", help="a name in config/datasets/")
@@ -65,6 +66,18 @@ def fetch(path: str, data: Path, mirror: Path | None) -> int:
     from datasets.fetch import fetch_file
 
     fetch_file(path, data, mirror)
+    return 0
+
+
+def check(grid: Path) -> int:
+    """Check what a grid names and the options it gives, before anything is fetched or trained.
+
+    Loaders, models and scores are imported; the workflow runs this first.
+    """
+    from harness.grid import check_grid
+
+    found = check_grid(grid)
+    print(f"{len(found.datasets)} data sets, {len(found.models)} configurations of models")
     return 0
 
 
@@ -125,13 +138,19 @@ def check_data(dataset: str, data: Path, mirror: Path | None) -> int:
     """
     from datasets.inspection import page
     from harness import catalogue
+    from harness.run.generation import check_scorable
 
     description = catalogue.dataset(dataset)
     if description.shards:
         raise UserError(f"{dataset}: expected a data set that is read from files, found a made one")
     files = source_files(description, data, mirror)
-    for line in page(load_dataset(dataset, description, files)):
+    found = load_dataset(dataset, description, files)
+    for line in page(found):
         print(line)
+    try:
+        check_scorable(found)
+    except UserError as error:
+        print(f"\nno generation: {error}")
     return 0
 
 
@@ -162,6 +181,7 @@ def source_files(description: DatasetFile, data: Path, mirror: Path | None) -> l
 def load_dataset(name: str, description: DatasetFile, files: list[Path]) -> "Dataset":
     """Call a data set's loader."""
     from harness.checks import check_options, load
+    from harness.grid import GIVEN
 
     where = f"config/datasets/{name}.yaml: options"
     check_options(description.loader, description.options, where, GIVEN)

@@ -52,16 +52,20 @@ def train(cell: Path, data: Path) -> int:
     from harness.cells import CellSpec, read_cell
     from harness.run.devices import device
     from harness.run.generation import check_scorable
-    from harness.run.train import skip, train
+    from harness.run.memory import OutOfMemory, raising_out_of_memory
+    from harness.run.train import not_begun, train
 
     spec = read_cell(cell)
     if not isinstance(spec, CellSpec):
         raise UserError(f"{cell}: expected the cell of a model, found the {spec.kind} {spec.model}")
     with device() as where:
         try:
-            dataset = Dataset.load(data)
+            with raising_out_of_memory():
+                dataset = Dataset.load(data)
         except Unavailable as missing:
-            outcome = skip(spec, str(missing), cell, where)
+            outcome = not_begun(spec, "skipped", str(missing), cell, where)
+        except OutOfMemory as error:
+            outcome = not_begun(spec, "oom", f"reading the data: {error}", cell, where)
         else:
             if spec.task == "generation":
                 check_scorable(dataset)
@@ -101,18 +105,23 @@ def evaluate(cell: Path, data: Path, description: Path, evaluation: Path) -> int
         evaluate_answer,
         evaluate_control,
         evaluate_model,
-        skipped,
+        unscored,
     )
     from harness.run.generation import ScoringSetup, check_scorable
+    from harness.run.memory import OutOfMemory, raising_out_of_memory
     from harness.run.outcome import read_outcome
 
     spec = read_cell(cell)
     scoring = read_scoring(description, evaluation)
     with device() as where:
         try:
-            setup = ScoringSetup(Dataset.load(data), scoring)
+            with raising_out_of_memory():
+                setup = ScoringSetup(Dataset.load(data), scoring)
         except Unavailable as missing:
-            done = Evaluated(skipped(spec, scoring, str(missing), where), {}, {})
+            done = Evaluated(unscored(spec, scoring, "skipped", str(missing), where), {}, {})
+        except OutOfMemory as error:
+            reason = f"reading the data: {error}"
+            done = Evaluated(unscored(spec, scoring, "oom", reason, where), {}, {})
         else:
             if spec.task == "generation":
                 check_scorable(setup.dataset)

@@ -58,7 +58,9 @@ def frame(records: Mapping[Path, Record]) -> pd.DataFrame:
     lines = []
     for folder, record in sorted(records.items(), key=lambda item: files.identity(item[1])):
         fields = _fields(record) | {"folder": folder}
-        scores = [(s.name, s.value, s.spread, s.n) for s in record.scores] or [(None,) * len(SCORE)]
+        # A score of no record is none; other scores without a value were not finite.
+        scores = [(s.name, s.value, s.spread, s.n) for s in record.scores if s.n != 0]
+        scores = scores or [(None,) * len(SCORE)]
         lines += [fields | dict(zip(SCORE, score, strict=True)) for score in scores]
     return pd.DataFrame(lines).astype(TYPES)
 

@@ -12,7 +12,7 @@ from harness.config import Protocol
 from harness.errors import UserError
 from harness.run.answers import read_answer
 from harness.run.evaluate import Evaluated, evaluate_answer
-from harness.run.generation import ScoringSetup
+from harness.run.generation import ScoringSetup, check_scorable
 from harness.run.view import view
 from harness.tasks import HIDING, Task
 
@@ -60,6 +60,8 @@ def add(
     UserError, DataError
         If a file does not hold what the task asks for, or cannot be scored. Nothing is written.
     """
+    if task == "generation":
+        check_scorable(setup.dataset)
     protocol = Protocol() if task in HIDING else None
     answers = []
     for seed, file in enumerate(files):

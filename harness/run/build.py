@@ -6,9 +6,9 @@ import torch
 
 from datasets.base import Dataset
 from harness.cells import CellSpec
-from harness.checks import load, model_config
 from harness.contract import Model, Shape, Task
 from harness.errors import UserError
+from harness.grid import resolve
 from harness.run.memory import OutOfMemory, raising_out_of_memory
 from harness.run.outcome import read_weights
 from harness.run.streams import seed_of
@@ -26,13 +26,7 @@ def build(spec: CellSpec, dataset: Dataset, device: torch.device) -> Model:
     UserError
         If the class or its configuration is wrong, or does not suit the data.
     """
-    model_class = load(spec.class_)
-    if spec.task not in model_class.tasks:
-        raise UserError(
-            f"{spec.where}: expected a model of {spec.task}, found one of"
-            f" {', '.join(sorted(model_class.tasks))}"
-        )
-    config = model_config(model_class, spec.config, spec.where)
+    model_class, config = resolve(spec)
     shape = Shape(*dataset.x.shape[1:])
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed_of(spec, "weights"))

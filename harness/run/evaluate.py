@@ -13,7 +13,7 @@ from datasets.files import sha256
 from harness import records
 from harness.cells import AddedSpec, CellSpec, CommandSpec, ControlSpec, Scoring, Spec
 from harness.contract import Diverged, Prediction
-from harness.records import FORMAT, Record, Score, circumstances
+from harness.records import FORMAT, Record, Score, Status, circumstances
 from harness.run import generation, prediction, summary
 from harness.run.answers import Answer
 from harness.run.build import load_trained
@@ -114,14 +114,16 @@ def evaluate_answer(
     return _evaluate(spec, setup, outcome, work, device)
 
 
-def skipped(spec: Spec, scoring: Scoring, reason: str, device: torch.device) -> Record:
-    """Return the record of a cell whose data cannot be had."""
+def unscored(
+    spec: Spec, scoring: Scoring, status: Status, reason: str, device: torch.device
+) -> Record:
+    """Return the record of a cell whose data cannot be had, or not be read."""
     return Record(
         **_identity(spec, scoring),
         code_hash=code_hash(__name__),
         data_digest="",
         split_digest="",
-        status="skipped",
+        status=status,
         reason=reason,
         scores=[],
         n_train=0,
@@ -154,6 +156,7 @@ def _evaluate(
         try:
             with raising_out_of_memory():
                 done = work()
+            reason = _nothing_scored(done.scores)
         except (Diverged, Unscorable) as error:
             status, reason = "diverged", str(error)
         except OutOfMemory as error:
@@ -186,6 +189,12 @@ def _evaluate(
         **(outcome.circumstances if outcome else circumstances(device)),
     )
     return Evaluated(record, done.summary, done.errors, done.samples)
+
+
+def _nothing_scored(scores: list[Score]) -> str | None:
+    """Return why a cell that is done has no scores; None of one that has some."""
+    empty = any(score.name == "mse_micro" and score.n == 0 for score in scores)
+    return "no test record has a value to score" if empty else None
 
 
 def _identity(spec: Spec, scoring: Scoring) -> dict[str, Any]:

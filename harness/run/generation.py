@@ -237,7 +237,13 @@ def _over_fits(name: str, values: list[float], n: int) -> Score:
 def control_scores(
     spec: ControlSpec, setup: ScoringSetup, device: torch.device | str = "cpu"
 ) -> tuple[Series | None, list[Score], dict[str, np.ndarray]]:
-    """Return a control's samples, their scores and errors; no samples of one that only predicts."""
+    """Return a control's samples, their scores and errors; no samples of one that only predicts.
+
+    Raises
+    ------
+    Diverged
+        If a sample is not finite.
+    """
     own = setup.description.controls.get(spec.model)
     draw = (own or catalogue.controls()[spec.model]).draw
     if draw is None:
@@ -253,6 +259,7 @@ def control_scores(
     else:  # in the unit before scaling
         scaling = setup.dataset.scaling
         samples = scaling.apply(load(draw)(scaling.undo(setup.train), n, rng))
+    _check_finite(samples)
     return samples, *score(setup, samples, device)
 
 
@@ -272,7 +279,11 @@ def draw(spec: CellSpec, dataset: Dataset, weights: Path, device: torch.device) 
     parts = [min(BATCH, n - start) for start in range(0, n, BATCH)]
     drawn = [model.sample(part, t, generator).float().cpu() for part in parts]
     samples = torch.cat(drawn).numpy()
-    if not np.isfinite(samples).all():
-        bad = np.sum(~np.isfinite(samples).all((1, 2)))
-        raise Diverged(f"sampling: {bad} of {len(samples)} not finite")
+    _check_finite(samples)
     return samples
+
+
+def _check_finite(samples: Series) -> None:
+    bad = np.sum(~np.isfinite(samples).all((1, 2)))
+    if bad:
+        raise Diverged(f"sampling: {bad} of {len(samples)} not finite")

@@ -10,9 +10,8 @@ from pathlib import Path
 
 import torch
 
-# What allocators and libraries say when memory runs out. MKL, without memory for a transform, says
-# that the transform's settings are inconsistent.
-MESSAGES = "can't allocate memory|ALLOC_FAILED|std::bad_alloc|DFTI ERROR"
+from harness.errors import OUT_OF_MEMORY
+
 FREE = 0.95  # share of the free memory that `limit_memory` leaves
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # of mallopt, in the C library's malloc.h
 HEAP_STEP = 2**28  # bytes of addresses by which the heap grows
@@ -32,7 +31,7 @@ def raising_out_of_memory() -> Iterator[None]:
         # raise plain ones.
         text = str(error).partition("\n")[0] or type(error).__name__
         kinds = (MemoryError, torch.OutOfMemoryError)
-        if isinstance(error, kinds) or re.search(MESSAGES, str(error)):
+        if isinstance(error, kinds) or re.search(OUT_OF_MEMORY, str(error)):
             raise OutOfMemory(text) from error
         raise
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save, save_file
+from safetensors.torch import save
 
 from datasets.files import replacing, sha256
 from harness.checks import check_json
@@ -62,8 +62,9 @@ def write_training(
 def write_weights(path: Path, state: State) -> None:
     """Write weights and their digest, whole or not at all."""
     state = {name: value.contiguous() for name, value in state.items()}
+    content = save(state, metadata={"sha256": _digest(state)})
     with replacing(path) as part:
-        save_file(state, part, metadata={"sha256": _digest(state)})
+        part.write_bytes(content)
 
 
 def read_weights(path: Path) -> State:

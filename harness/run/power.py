@@ -4,7 +4,7 @@ import torch
 
 from harness.powers import Power
 from harness.records import circumstances
-from harness.run.generation import ScoringSetup
+from harness.run.generation import ScoringSetup, check_scorable
 from metrics.power import TARGETS, power
 from metrics.two_sample import LARGE
 
@@ -17,10 +17,11 @@ def measure_power(setup: ScoringSetup) -> Power:
     Raises
     ------
     UserError
-        If there are too few series to split.
+        If the data are too few or too plain for scores of samples.
     """
     dataset, settings = setup.dataset, setup.evaluation
-    n = min(len(dataset.test), LARGE)
+    check_scorable(dataset)
+    n = min(len(dataset.test), LARGE, len(dataset.x) // 2)  # two sets are drawn
     shares = power(
         dataset.x,
         n,

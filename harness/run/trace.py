@@ -34,7 +34,13 @@ def trace(
     directory : Path
         The cell's. What is needed meanwhile, weights and a checkpoint, lies in ``trace/`` below it
         and is removed at the end.
+
+    Raises
+    ------
+    UserError
+        If the data are too few or too plain for scores of samples.
     """
+    generation.check_scorable(setup.dataset)
     folder = directory / "trace"
     run = Run(spec, setup.dataset, folder / CHECKPOINT, device)
     reason = None

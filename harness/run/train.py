@@ -27,7 +27,7 @@ from datasets.base import Dataset
 from datasets.progress import progress
 from harness.cells import CellSpec
 from harness.contract import Diverged, Loss, Model, Optimisation
-from harness.records import Ending, circumstances
+from harness.records import Ending, Status, circumstances
 from harness.run.build import build, calibrate
 from harness.run.checkpoints import Checkpoint
 from harness.run.memory import OutOfMemory, peak_memory, raising_out_of_memory
@@ -57,7 +57,11 @@ def train(spec: CellSpec, dataset: Dataset, directory: Path, device: torch.devic
     the program or in its use raises.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    run = Run(spec, dataset, directory / CHECKPOINT, device)
+    try:
+        with raising_out_of_memory():
+            run = Run(spec, dataset, directory / CHECKPOINT, device)
+    except OutOfMemory as error:
+        return not_begun(spec, "oom", f"building the model: {error}", directory, device)
     status, reason = "done", None
     try:
         with raising_out_of_memory():
@@ -93,23 +97,16 @@ def train(spec: CellSpec, dataset: Dataset, directory: Path, device: torch.devic
     return outcome
 
 
-def skip(spec: CellSpec, reason: str, directory: Path, device: torch.device) -> Outcome:
-    """Write the output of a cell whose data cannot be had."""
+def not_begun(
+    spec: CellSpec, status: Status, reason: str, directory: Path, device: torch.device
+) -> Outcome:
+    """Write the output of a cell whose training takes no step."""
     outcome = Outcome(
-        status="skipped",
-        reason=reason,
-        ended=None,
-        steps=0,
-        best_step=None,
-        best_validation_loss=None,
-        last_validation_loss=None,
-        seconds=0.0,
-        peak_memory_bytes=0,
-        parameters=0,
-        config_hash=spec.digest,
-        code_hash=training_code_hash(spec),
+        status=status, reason=reason, ended=None, seconds=0.0, peak_memory_bytes=0, parameters=0,
+        steps=0, best_step=None, best_validation_loss=None, last_validation_loss=None,
+        config_hash=spec.digest, code_hash=training_code_hash(spec),
         circumstances=circumstances(device),
-    )
+    )  # fmt: skip
     write_training(directory, outcome, [], {})
     return outcome
 

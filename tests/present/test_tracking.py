@@ -11,9 +11,13 @@ import pytest
 from harness import records
 from harness.errors import UserError
 from harness.present import tracking, views
+from harness.records import Score
 from tests.present import outputs
 
 pytestmark = pytest.mark.slow  # mlflow takes seconds to load
+
+
+OWN_SCORE = Score(name="zero crossings (%)", value=12.5)  # MLflow takes no brackets
 
 
 class Imported:
@@ -55,6 +59,7 @@ def imported(tmp_path_factory: pytest.TempPathFactory) -> Imported:
     imported = Imported(tmp_path_factory.mktemp("tracking"))
     cells = [r for r in outputs.solar() if r.model in ("ls4", "rnn_vae", "gaussian")]
     cells += [outputs.predicted("interpolation", bound=-300.0)]
+    cells[0] = cells[0].model_copy(update={"scores": [*cells[0].scores, OWN_SCORE]})
     cells += outputs.unavailable()
     outputs.write_cells(imported.cells, cells)
     imported.track()
@@ -90,6 +95,11 @@ def test_a_cell_with_its_tags_settings_data_and_files(imported: Imported) -> Non
     assert files == {"record.json", "history.jsonl"}
     curve = imported.client().get_metric_history(run.info.run_id, "training/validation_loss")
     assert [point.step for point in curve] == list(range(1, 41))
+
+
+def test_names_of_own_scores_are_translated(imported: Imported) -> None:
+    metrics = [run.data.metrics for run in imported.runs().values()]
+    assert [m["zero crossings ___"] for m in metrics if "zero crossings ___" in m] == [12.5] * 2
 
 
 def test_predictions_have_an_experiment_of_their_own(imported: Imported) -> None:

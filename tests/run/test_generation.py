@@ -1,15 +1,23 @@
 """Data that are too small or too plain for the scores: refused before the training, or no score."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from datasets.errors import DataError
 from datasets.synthetic import load as sines
+from harness.config import Protocol
 from harness.errors import UserError
+from harness.present.frame import frame
+from harness.run import generation
 from harness.run.build import build
-from harness.run.generation import check_scorable
+from harness.run.evaluate import evaluate_control
+from harness.run.generation import ScoringSetup, check_scorable
+from harness.run.power import measure_power
+from harness.run.trace import trace
 from harness.run.validate import Validator
 from harness.run.view import View
 from metrics.marginal import bootstrap, marginal_robust
@@ -44,6 +52,48 @@ def test_a_constant_channel() -> None:
     x[data().test] = 2
     with pytest.raises(UserError, match="channel 0 constant at 2"):
         check_scorable(data(x=x))
+
+
+def test_values_whose_squares_overflow() -> None:
+    x = data().x.copy()
+    x[0, 3] = 1e30
+    with pytest.raises(DataError, match="expected finite values in x, below 1e15, found 1"):
+        data(x=x)
+
+
+def test_power_and_trace_refuse_them_too(tmp_path: Path) -> None:
+    setup = ScoringSetup(data(n=10), specs.scoring())
+    with pytest.raises(UserError, match="expected at least 3 test series, found 2"):
+        measure_power(setup)
+    with pytest.raises(UserError, match="expected at least 3 test series, found 2"):
+        trace(specs.cell(), setup, [1], tmp_path, CPU)
+    assert not list(tmp_path.iterdir())
+
+
+def test_power_of_a_test_part_that_is_most_of_the_data() -> None:
+    made = data(n=20, split={"seed": 0, "fractions": [0.3, 0.0, 0.7]})
+    setup = ScoringSetup(made, specs.scoring(splits=1, permutations=1))
+    assert measure_power(setup).n == 10
+
+
+def test_samples_of_a_control_that_are_not_finite(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(generation, "load", lambda _: lambda train, n, rng: train[:n] * np.nan)
+    setup = ScoringSetup(data(), specs.scoring())
+    record = evaluate_control(specs.control("white_noise"), setup, CPU).record
+    assert (record.status, record.reason) == ("diverged", "sampling: 8 of 8 not finite")
+
+
+def test_test_records_with_nothing_to_score() -> None:
+    made = data()
+    mask, x = made.mask.copy(), made.x.copy()
+    mask[made.test, 8:], x[made.test, 8:] = False, 0  # nothing in the second half of the time
+    setup = ScoringSetup(data(x=x, mask=mask), specs.scoring(draws=2))
+    spec = specs.control("mean").model_copy(
+        update={"task": "extrapolation", "protocol": Protocol()}
+    )
+    record = evaluate_control(spec, setup, CPU).record
+    assert (record.status, record.reason) == ("done", "no test record has a value to score")
+    assert frame({Path("cell"): record})["score"].tolist() == ["mse_validation"]
 
 
 def test_test_series_that_are_training_series() -> None:

@@ -1,8 +1,10 @@
 # What the rules share: the checked configuration, and what each job depends on.
 # Planning needs nothing but Snakemake: harness.cells and what it imports need YAML and pydantic, which
 # come with it.
+import importlib.util
 import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -11,7 +13,7 @@ from snakemake.exceptions import WorkflowError
 # The packages lie beside workflow/, which is not on Python's path where workflow/Snakefile is run.
 sys.path.insert(0, str(Path(workflow.current_basedir.path).parents[1]))
 
-from harness import catalogue, cells, sources, sweeps
+from harness import catalogue, cells, grid, sources, sweeps
 from harness.checks import check
 from harness.config import Settings
 from harness.errors import UserError
@@ -19,6 +21,10 @@ from harness.tasks import TABLES
 
 # Jobs use the Python that runs Snakemake, activated or not; a conda environment comes before it.
 os.environ.update(PATH=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
+
+# All that a command prints goes into its log. Why it failed is shown in the terminal, too
+# (harness/cli/failures.py): a log on a full disk stays empty.
+shell.prefix("set -euo pipefail; exec 3>&2; export LS4_TERMINAL=3; ")
 
 
 def checked(function, *arguments):
@@ -39,29 +45,32 @@ def code(*references):
 
 
 def read_grid():
-    """Return the configuration and its cells after a check of every file that they are made from."""
+    """Return the configuration, its cells, and what is to be checked of them before they run.
+
+    Every file that they are made from is read.
+    """
     settings = check(Settings, config, "configuration")
     for name in settings.datasets:
         catalogue.check_name("datasets", name, "configuration: datasets: ")
-    grid = cells.cells(settings)
-    for name in {*catalogue.available("datasets"), *(cell.dataset for cell in grid)}:
+    found = cells.cells(settings)
+    used = {c.dataset: cells.describe_dataset(settings, c.dataset) for c in found}
+    for name in {*catalogue.available("datasets"), *used}:
         description = cells.describe_dataset(settings, name)
         code(description.loader, description.shard, *description.scoring_references)
     if settings.runtime:
         for study in (settings.runtime, *settings.runtime.sizes.values()):
             for name in study.models:
                 catalogue.model(name)
-    for name in {cell.dataset for cell in grid}:
-        cells.check_own_files(name, cells.describe_dataset(settings, name))
-    for cell in grid:
-        spec = checked(cells.describe_cell, settings, cell)
-        if isinstance(spec, cells.CellSpec):
-            code(spec.class_)
+    for name, description in used.items():
+        cells.check_own_files(name, description)
+    asked = grid.describe(used, (cells.describe_cell(settings, cell) for cell in found))
+    for spec in asked.models:
+        code(spec.class_)
     cells.traces(settings)
-    return settings, grid
+    return settings, found, asked
 
 
-SETTINGS, CELLS = checked(read_grid)
+SETTINGS, CELLS, GRID = checked(read_grid)
 COMMANDS = checked(catalogue.commands)
 # Models that are trained here, with the variants of sweeps.
 TRAINED = {*checked(catalogue.trained), *(c.model for c in CELLS if not c.control)} - {*COMMANDS}
@@ -121,6 +130,22 @@ def conda_of(command):
 def as_content(function):
     """Make a function of wildcards return what a JSON file of the workflow holds."""
     return lambda wildcards: function(wildcards).model_dump(mode="json", by_alias=True)
+
+
+def check_first():
+    """Check what the grid names and its options: in another process, since that imports all of it."""
+    if importlib.util.find_spec("torch") is None:
+        return  # jobs have another environment; each checks what it is given
+    file = Path(SETTINGS.results, SETTINGS.budget, "grid.json")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(GRID.model_dump_json(by_alias=True))
+    except OSError as error:
+        raise WorkflowError(f"{file}: {error.strerror}") from None
+    words = [sys.executable, "-m", "harness", "check", file]
+    done = subprocess.run(words, capture_output=True, text=True)
+    if done.returncode:
+        raise WorkflowError(done.stderr.strip())
 
 
 def of_cells(name, untrained=True, tasks=None):
