@@ -32,7 +32,7 @@ help:
 	@echo "make tables                 tables and figures from the reference records, also in README.md"
 	@echo "make schemas                write workflow/schemas/ after a change of harness/config.py"
 	@echo "make site                   documentation and leaderboard, results/site/index.html"
-	@echo "make pictures               docs/images/ from the site; needs Chromium"
+	@echo "make pictures               docs/images/ from the site and the report; needs Chromium"
 	@echo "make lint                   format, style and types"
 	@echo "Options: PYTHON=python3.12 for the set-up, CORES=2 for demo and reference"
 
@@ -113,6 +113,8 @@ site: $(READY)
 	@echo "Site  results/site/index.html"
 
 pictures: site
+	$(BIN)/python -m harness report --records results/reference --tables results/reference/tables \
+	    --figures results/reference/figures --out results/site/report.html
 	$(BIN)/python docs/site/pictures.py results/site docs/images
 
 lint: $(READY)
