@@ -31,7 +31,7 @@ help:
 	@echo "make tables                 tables and figures from the reference records, also in README.md"
 	@echo "make schemas                write workflow/schemas/ after a change of harness/config.py"
 	@echo "make site                   documentation and leaderboard, results/site/index.html"
-	@echo "make pictures               docs/images/ from site and MLflow; needs Chromium"
+	@echo "make pictures               docs/images/ from site, report and MLflow; needs Chromium"
 	@echo "make lint                   format, style and types"
 	@echo "make lock                   write requirements.lock, the environment of the reference records"
 	@echo "Options: PYTHON=python3.12 for the set-up, CORES=2 for demo and reference"
@@ -110,6 +110,8 @@ site: $(READY)
 	@echo "Site  results/site/index.html"
 
 pictures: site
+	$(BIN)/python -m harness report --records results/reference --tables results/reference/tables \
+	    --figures results/reference/figures --out results/site/report.html
 	$(BIN)/python docs/site/pictures.py results/site docs/images
 	$(BIN)/python docs/site/mlflow_pictures.py results/reference results/reference/mlflow $(PORT) \
 	    docs/images

@@ -1,4 +1,4 @@
-"""Pictures of the site's main pages for docs/: python docs/site/pictures.py SITE IMAGES."""
+"""Pictures of the site's main pages and the report for docs/: pictures.py SITE IMAGES."""
 
 import shutil
 import sys
@@ -10,6 +10,7 @@ PAGES = {
     "site": "index.html",
     "leaderboard": "leaderboard/index.html",
     "row": "leaderboard/rows/cpu-generation-solar_weekly-ls4.html",
+    "report": "report.html#table1_cpu",
 }
 BROWSERS = ("chromium", "google-chrome", "chromium-browser")
 
@@ -22,7 +23,7 @@ def main(site: Path, images: Path) -> None:
         browser = playwright.chromium.launch(executable_path=browser_path, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1200, "height": 800})
         for name, address in PAGES.items():
-            page.goto((site / address).resolve().as_uri())
+            page.goto(f"{site.resolve().as_uri()}/{address}")
             page.screenshot(path=images / f"{name}.png")
             print(images / f"{name}.png")
         browser.close()

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,14 +16,18 @@ from harness.present.comparison import comparisons
 from harness.present.figures.style import CAPTIONS
 from harness.present.tables import claims, lengths
 from harness.present.tables.prediction import details
+from harness.present.tables.table import Table
 from harness.present.text import duration, environment
 from harness.records import write_text
 
 MAIN = {  # sections and their documents
-    "Claims": ["claims"],
     "Table 1": ["table1", "decisions"],
     "Table 2": ["overview", "table2"],
+    "Claims": ["claims"],
 }
+
+PARTS = ("published", "KL", "NLL", "floor")  # columns below an arrow that models do not compete in
+MARKS = "†‡◦‖ˢᵘ"
 
 
 def write(records_dirs: Sequence[Path], tables_dir: Path, figures_dir: Path, out: Path) -> None:
@@ -72,6 +77,8 @@ def write(records_dirs: Sequence[Path], tables_dir: Path, figures_dir: Path, out
         failures=_lines(cells[~cells["status"].isin(["done", "skipped"])]),
         skipped=[(*key, len(own)) for key, own in skipped],
         records=_provenance(cells, found),
+        best_of=_best,
+        marks_of=_marks,
         label=catalogue.label,
         duration=duration,
     )  # fmt: skip
@@ -113,6 +120,32 @@ def _dataset(cells: pd.DataFrame) -> dict[str, Any]:
             for model, own in cells.groupby("model", sort=False)
         ],
     }
+
+
+def _best(table: Table) -> set[tuple[int, int]]:
+    """Return the places (row, column) of the best numbers of the models, where an arrow says it."""
+    found: set[tuple[int, int]] = set()
+    for column, (group, heading) in enumerate(table.columns):
+        arrow = re.search("[↓↑]", group + heading)
+        if arrow is None or heading in PARTS:
+            continue
+        texts = table.models.iloc[:, column].str.extract(r"^(-?[\d.]+(?:e[-+]\d+)?)(?![\d,])")[0]
+        numbers = pd.to_numeric(texts).reset_index(drop=True)
+        best = numbers.min() if arrow[0] == "↓" else numbers.max()
+        found |= {(int(row), column) for row in numbers.index[numbers == best]}
+    return found
+
+
+def _marks(table: Table, legend: Sequence[str]) -> list[str]:
+    """Return what the legend says of the marks that stand in a table."""
+    text = " ".join([*table.cells.to_numpy().ravel(), *(g + h for g, h in table.columns)])
+    found = (
+        re.search(rf"{mark} .+?(?=\.(?: |$)|\.? [{MARKS}] |$)", line)
+        for mark in MARKS
+        if mark in text
+        for line in legend
+    )
+    return [f"{match[0]}." for match in found if match]
 
 
 def _counts(values: pd.Series) -> dict[str, int]:

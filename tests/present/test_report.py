@@ -4,12 +4,13 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from harness.present import figures, report, tables
 from harness.present.figures.style import CAPTIONS
 from harness.present.tables import claims
-from harness.present.tables.table import Document
+from harness.present.tables.table import Document, Table
 from harness.records import Record, write_json
 from tests.present import outputs
 
@@ -63,14 +64,17 @@ class Checker(HTMLParser):
         assert self.open.pop() == tag
 
 
-def test_one_file_without_network_or_script(folder: Path) -> None:
+def test_one_file_without_network(folder: Path) -> None:
     text = (folder / "report.html").read_text()
     checker = Checker()
     checker.feed(text)
     assert not checker.open
     assert checker.references
-    assert all(r.startswith("data:image/png;base64,") for r in checker.references)
-    assert "script" not in checker.tags
+    assert all(r.startswith(("data:", "#")) for r in checker.references)
+    assert all(f'id="{r[1:]}"' in text for r in checker.references if r.startswith("#"))
+    ids = re.findall(r' id="([^"]+)"', text)
+    assert len(ids) == len(set(ids))
+    assert checker.tags.count("script") == 1
     assert not re.search(r"@import|url\(", text)
 
 
@@ -91,7 +95,7 @@ def test_every_status_reason_and_record_is_there(folder: Path) -> None:
         "table1_cpu.csv",
     ):
         assert expected in text, expected
-    assert text.count("<details>") == len(outputs.solar()) + 1
+    assert text.count('<details class="record">') == len(outputs.solar()) + 1
 
 
 def test_tables_and_figures_are_in_it(folder: Path) -> None:
@@ -113,11 +117,12 @@ def test_predictions_and_missing_data(tmp_path: Path) -> None:
     text = (tmp_path / "report.html").read_text()
     checker.feed(text)
     assert not checker.open
-    assert len(checker.references) == 4  # from the overview to the other tables
-    assert all(f'id="{r.removeprefix("#")}"' in text for r in checker.references)
+    detail = text[text.index("In detail:") : text.index("</p>", text.index("In detail:"))]
+    assert detail.count("href=") == 4  # from the overview to the other tables
+    assert all(f'id="{r[1:]}"' in text for r in checker.references if r.startswith("#"))
     assert checker.tags.count("table") == sum(len(d.tables) for d in every(records))
-    assert "<h2>Table 2</h2>" in text and "<h2>Table 1</h2>" not in text
-    ends = text[text.index("Cells that are not done") : text.index("Provenance")]
+    assert ">Table 2</h2>" in text and ">Table 1</h2>" not in text
+    ends = text[text.index('<h2 id="not-done">') : text.index('<h2 id="figures">')]
     assert ends.count("ushcn/small.csv") == 1 and "9 cells" in ends
     assert "stopped after 8 min at step 31" in ends
     assert "0 training, 0 validation" not in text
@@ -125,3 +130,18 @@ def test_predictions_and_missing_data(tmp_path: Path) -> None:
 
 def test_same_records_same_bytes(folder: Path) -> None:
     assert (folder / "report.html").read_bytes() == (folder / "again.html").read_bytes()
+
+
+def test_best_numbers_and_marks_stand_by_their_table() -> None:
+    cells = pd.DataFrame(
+        {
+            ("", ""): ["a", "b", "c", "floor"],
+            ("loss ↓", "robust"): ["0.2 † (1 of 3)", "2.00e-05", "diverged at step 3", "0"],
+            ("score ↑", "robust"): ["0.5", "0.5", "–", "0.9"],
+            ("", "time"): ["2 s", "1 s", "3 s", "–"],
+        }
+    )
+    table = Table("t", cells, pd.Series([False, False, False, True]))
+    assert report._best(table) == {(1, 1), (0, 2), (1, 2)}
+    legend = ["Unused. † a control is better; by 0.5 points. ‡ no worse. More."]
+    assert report._marks(table, legend) == ["† a control is better; by 0.5 points."]

@@ -1,22 +1,17 @@
 """The site: it builds without a warning, without a network, and works in a browser."""
 
 import re
-import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
 from harness.catalogue import ROOT
 from harness.present import leaderboard
 from tests.present.test_leaderboard import write
-
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "google-chrome"))), None)
-needs_browser = pytest.mark.skipif(BROWSER is None, reason="no Chromium: apt-get install chromium")
-WIDTHS, SCHEMES = (1400, 400), ("light", "dark")
+from tests.site.widths import fits
 
 
 @pytest.fixture(scope="module")
@@ -31,26 +26,6 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
-        yield found
-        found.close()
-
-
-@pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
-    """A page whose errors fail the test."""
-    page = browser.new_page(viewport={"width": 1400, "height": 900}, accept_downloads=True)
-    errors: list[str] = []
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.on("console", lambda said: errors.append(said.text) if said.type == "error" else None)
-    yield page
-    page.close()
-    assert errors == []
-
-
 @pytest.mark.slow
 def test_nothing_is_loaded_from_elsewhere(site: Path) -> None:
     for html in site.rglob("*.html"):
@@ -59,20 +34,13 @@ def test_nothing_is_loaded_from_elsewhere(site: Path) -> None:
 
 
 @pytest.mark.slow
-@needs_browser
 def test_pages_fit_every_width_and_scheme(site: Path, page: Page) -> None:
     row = next((site / "leaderboard" / "rows").glob("*-ls4.html"))
     for address in (site / "index.html", site / "leaderboard" / "index.html", row):
-        for scheme in SCHEMES:
-            page.emulate_media(color_scheme=scheme)
-            for width in WIDTHS:
-                page.set_viewport_size({"width": width, "height": 900})
-                page.goto(address.as_uri())
-                assert page.evaluate("document.documentElement.scrollWidth") <= width, address
+        fits(page, address)
 
 
 @pytest.mark.slow
-@needs_browser
 def test_leaderboard_sorts_filters_compares_and_exports(site: Path, page: Page) -> None:
     page.goto((site / "leaderboard" / "index.html").as_uri() + "#task=generation")
     page.get_by_label("Show").select_option("prediction_robust")

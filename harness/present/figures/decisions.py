@@ -52,7 +52,7 @@ def figures(compared: Sequence[Comparison], powers: Sequence[Power]) -> Iterator
     rows = pd.concat([c.rows for c in tested]).groupby(level=0).first()
     rows = rows.loc[sorted(rows.index, key=lambda model: place(model, rows.loc[model]))]
     budget = tested[0].head["budget"]
-    title = f"Effect: distance to real series over the limit of resolution; budget {budget}"
+    title = f"Distance to real series over the limit of resolution\nbudget {budget}"
     yield Drawn(
         f"decisions_{budget}",
         effect_map(blocks, rows["control"], title),
@@ -85,7 +85,7 @@ def effect_map(blocks: Sequence[Block], is_control: pd.Series, title: str) -> Fi
     weak = np.broadcast_to(weak, values.shape)
     widths = [b.effects.shape[1] for b in blocks]
     starts = np.cumsum([0, *widths])
-    figure = Figure(figsize=(2.0 + 0.34 * values.shape[1], 1.7 + 0.2 * len(values)))
+    figure = Figure(figsize=(max(3.6, 2.0 + 0.34 * values.shape[1]), 1.9 + 0.2 * len(values)))
     ax = figure.subplots()
     missing = values.isna().to_numpy()
     texts = values.map(lambda v: "" if pd.isna(v) else decimals(v))
@@ -96,7 +96,7 @@ def effect_map(blocks: Sequence[Block], is_control: pd.Series, title: str) -> Fi
         cmap="vlag",
         annot=texts,
         fmt="",
-        annot_kws={"fontsize": 6},
+        annot_kws={"fontsize": 7},
         cbar_kws={"aspect": 30, "pad": 0.01, "label": "effect"},
         ax=ax,
     )
@@ -107,7 +107,7 @@ def effect_map(blocks: Sequence[Block], is_control: pd.Series, title: str) -> Fi
             cmap=ListedColormap([WEAK]),
             annot=texts,
             fmt="",
-            annot_kws={"fontsize": 6, "color": CONTROL},
+            annot_kws={"fontsize": 7, "color": CONTROL},
             cbar=False,
             ax=ax,
         )
@@ -116,7 +116,7 @@ def effect_map(blocks: Sequence[Block], is_control: pd.Series, title: str) -> Fi
         ax.text(start + width / 2, -0.2, block.title, ha="center", va="bottom")
         for model, ending in block.endings.items():
             y = is_control.index.get_loc(model) + 0.5
-            ax.text(start + width / 2, y, ending, ha="center", va="center", fontsize=6,
+            ax.text(start + width / 2, y, ending, ha="center", va="center", fontsize=7,
                     color=CONTROL)  # fmt: skip
     ax.vlines(starts[1:-1], 0, len(values), color="white", linewidth=3)
     n_models = int((~is_control).sum())

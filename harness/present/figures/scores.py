@@ -99,7 +99,7 @@ def _dots(ax: Axes, quantity: Quantity, rows: Sequence[tuple[str, pd.DataFrame]]
         end = -np.inf
     for y, ((name, own), found) in enumerate(zip(rows, scores, strict=True)):
         shade = CONTROL if own["control"].iloc[0] else colour(name)
-        style = {"va": "center", "color": shade, "fontsize": 6,
+        style = {"va": "center", "color": shade, "fontsize": 7,
                  "transform": ax.get_yaxis_transform()}  # fmt: skip
         found = found.dropna(subset="value")
         near, far = found[found["value"] > end], found[found["value"] <= end]

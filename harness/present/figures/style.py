@@ -28,7 +28,7 @@ CAPTIONS = "captions.json"
 DATA, CONTROL = "black", "#777777"
 MARKERS = "osD^v<>phX"
 DASHES = ("--", ":", "-.", "-")
-PER_LINE = 5  # panels beside each other
+PER_LINE = 3  # panels beside each other: text stays readable at the width of a page
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,16 @@ from harness.present import frame
 from harness.present.comparison import comparisons
 from harness.present.leaderboard import rows
 from harness.present.leaderboard.board import Board, boards, verdict
-from harness.present.text import environment
+from harness.present.text import TEMPLATES, environment
 from harness.records import write_text
 
-STATIC = Path(__file__).parent
-FILES = ("leaderboard.css", "leaderboard.js")
+HERE = Path(__file__).parent
+FILES = (
+    TEMPLATES / "page.css",
+    TEMPLATES / "sort.js",
+    HERE / "leaderboard.css",
+    HERE / "leaderboard.js",
+)
 
 
 def write(records_dirs: Sequence[Path], out: Path, home: str | None = None) -> list[Path]:
@@ -58,7 +63,7 @@ def write(records_dirs: Sequence[Path], out: Path, home: str | None = None) -> l
         for column, model, address in board.pages():
             content = rows.content(board, column, model, powers)
             texts[out / address] = row.render(**content, root="../", **shared)
-    texts |= {out / name: (STATIC / name).read_text(encoding="utf-8") for name in FILES}
+    texts |= {out / file.name: file.read_text(encoding="utf-8") for file in FILES}
     for path, text in texts.items():
         write_text(path, text)
     return list(texts)

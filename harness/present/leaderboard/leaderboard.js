@@ -7,7 +7,7 @@ const form = document.getElementById("choice");
 const said = document.getElementById("said");
 const sections = boards.map((board) => document.getElementById(board.name));
 let board, section; // those that are shown
-let sorting = { column: null, down: false };
+let sorting = UNSORTED;
 
 /** Make an element with properties and children. */
 function make(tag, properties = {}, ...children) {
@@ -48,7 +48,7 @@ function chooseBoard(wanted = {}) {
   const columns = titles().map((title, i) => [String(i), title]);
   const column = columns.find(([, title]) => title === wanted.column);
   fill(form.column, [["", "all"], ...columns], column ? column[0] : "");
-  sorting = { column: null, down: false };
+  sorting = UNSORTED;
 }
 
 /** Write the chosen measure into the table, and show, hide and sort its rows and columns. */
@@ -81,26 +81,14 @@ function sort() {
   const { column, down } = sorting;
   const key = (row) => (column === null ? Number(row.dataset.row)
     : column < 0 ? name(row).toLowerCase() : entry(row, column)[1]);
-  const order = (a, b) => {
-    const [x, y] = [key(a), key(b)];
-    if (x === null || y === null) return (x === null) - (y === null); // unknown ones last
-    return (x < y ? -1 : x > y ? 1 : 0) * (down ? -1 : 1);
-  };
-  for (const body of section.querySelectorAll("tbody")) {
-    body.append(...rows(body).sort(order));
-  }
-  section.querySelectorAll("thead th").forEach((th, i) => {
-    if (i - 1 === column) th.setAttribute("aria-sort", down ? "descending" : "ascending");
-    else th.removeAttribute("aria-sort");
-  });
+  sortRows(section.querySelectorAll("tbody"), key, down);
+  markOrder([...section.querySelectorAll("thead th")], { column: column === null ? null : column + 1, down });
 }
 
 /** Sort by a column: the best first, then the other way round, then not at all. */
 function sortBy(column) {
   const first = column >= 0 && board.more.includes(form.measure.value);
-  if (sorting.column !== column) sorting = { column, down: first };
-  else if (sorting.down === first) sorting = { column, down: !first };
-  else sorting = { column: null, down: false };
+  sorting = nextOrder(sorting, column, first);
   sort();
 }
 
@@ -193,11 +181,7 @@ function download(text, suffix) {
 // -- start ----------------------------------------------------------------------------------------
 
 for (const s of sections) {
-  s.querySelectorAll("thead th").forEach((th, i) => {
-    const button = make("button", { type: "button", textContent: th.textContent, title: "sort" });
-    button.addEventListener("click", () => sortBy(i - 1));
-    th.replaceChildren(button);
-  });
+  sortButtons([...s.querySelectorAll("thead th")], (i) => sortBy(i - 1));
   for (const row of rows(s)) {
     const label = name(row);
     const box = make("input", { type: "checkbox", ariaLabel: `compare ${label}` });
