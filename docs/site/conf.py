@@ -77,6 +77,7 @@ def relink(text: str, folder: Path, page: str) -> str:
 
     def link(match: re.Match[str]) -> str:
         image, label, target, anchor = match.groups(default="")
+        label = LINK.sub(link, label)  # a picture that is a link
         if "://" in target or target.startswith("mailto:"):
             return match[0]
         path = (folder / target).resolve()

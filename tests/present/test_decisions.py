@@ -189,8 +189,8 @@ def test_files_and_report_show_decisions_and_power(tmp_path: Path) -> None:
     figures.write([cells], tmp_path, tmp_path / "figures")
     report.write([cells], tmp_path / "tables", tmp_path / "figures", tmp_path / "report.html")
     html = (tmp_path / "report.html").read_text()
-    start = html.index("<h2>Table 1</h2>")
-    assert start < html.index("not told apart (p = .34)") < html.index("<h2>Figures</h2>")
+    start = html.index(">Table 1</h2>")
+    assert start < html.index("not told apart (p = .34)") < html.index(">Figures</h2>")
     assert "The table of decisions says" in html
     assert "spectrum ◦" in html and 'id="decisions_cpu"' in html
 
