@@ -60,7 +60,9 @@ def serve(folder: Path, port: int) -> None:
     ]
     command = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port)]
     # a session of its own: Ctrl-C reaches this process, which ends the server with its workers
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # else the server would go on
+    # Both signals end the server. A shell that starts this in the background would ignore SIGINT.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     with log.open("wb") as said:
         process = subprocess.Popen(
             [*command, *options],

@@ -62,9 +62,12 @@ def printed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
             lines.append(line.strip())
             if "Ctrl-C" in line:
                 break
-        yield lines
-        process.send_signal(signal.SIGINT)
-        assert process.wait(60) == 0, log.read_text()
+        try:
+            yield lines
+            process.send_signal(signal.SIGINT)
+            assert process.wait(60) == 0, log.read_text()
+        finally:
+            process.kill()  # one that goes on would be waited for
 
 
 @pytest.mark.slow
