@@ -43,8 +43,15 @@ def _line(cost: Cost) -> dict[str, str]:
 
 
 def _footnote(costs: Sequence[Cost]) -> str:
+    models: dict[str, dict[str, None]] = {}  # by what they were measured on
+    for cost in costs:
+        models.setdefault(measured_on(cost.circumstances), {})[catalogue.label(cost.model)] = None
+    measured = [
+        sentence if len(models) == 1 else f"{sentence.rstrip('.')}: {'; '.join(names)}."
+        for sentence, names in models.items()
+    ]
     return (
         "Memory is that of the whole process, of which Python and torch take some 300 MiB on a CPU."
         f" Median (quartiles) of at most {max(cost.steps for cost in costs)} steps."
-        f" {measured_on(costs[0].circumstances)}"
+        f" {' '.join(measured)}"
     )
