@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from datasets.files import replacing, sha256
 from harness.catalogue import ROOT, budgets
@@ -124,6 +124,12 @@ class Record(BaseModel):
             if names.count(name) > 1:
                 raise ValueError(f"expected each score once, found {name!r} again")
         return scores
+
+    @model_validator(mode="after")
+    def _trained_by_settings(self) -> "Record":
+        if self.steps and "batch_size" not in self.settings.get("training", {}):
+            raise ValueError("settings: expected the training of a model that took steps")
+        return self
 
     @field_validator("date")
     @classmethod

@@ -16,7 +16,7 @@ DAMAGED = Path(__file__).parent / "data" / "damaged"
 
 @pytest.mark.parametrize(
     "name",
-    ["score_twice", "score_nan", "unknown_budget", "unknown_task", "utf16"],
+    ["score_twice", "score_nan", "unknown_budget", "unknown_task", "utf16", "settings_empty"],
 )
 def test_damaged_records(name: str) -> None:
     (path,) = (DAMAGED / f"record_{name}").rglob("record.json")

@@ -113,12 +113,15 @@ def test_other_data_are_refused(
     ("changes", "said"),
     [
         ({"status": "skipped", "reason": "no file"}, "nothing to run again: no file"),
-        ({"settings": {"class": specs.LS4}}, "settings: config, training missing, cannot be"),
+        ({"settings": {"class": specs.LS4, "training": {"batch_size": 2}}},
+         "settings: config missing, cannot be"),
         ({"settings": {"class": specs.LS4, "config": {"wide": 1}, "training": {"steps": 1,
           "batch_size": 2}}}, "settings.config: unknown field 'wide'"),
-        ({"settings": {"class": specs.LS4, "config": {}, "training": {"steps": 0}}},
+        ({"settings": {"class": specs.LS4, "config": {},
+          "training": {"steps": 0, "batch_size": 2}}},
          "settings: training.steps: Input should be greater"),
-        ({"model": "gone", "settings": {"class": "toy.gone:Toy", "config": {}, "training": {}}},
+        ({"model": "gone", "settings": {"class": "toy.gone:Toy", "config": {},
+          "training": {"batch_size": 2}}},
          "toy.gone:Toy: no module named"),
     ],
 )  # fmt: skip
