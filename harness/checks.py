@@ -146,5 +146,8 @@ def _as_json(content: Any, where: str) -> str:
 def _first(error: ValidationError) -> str:
     detail = error.errors()[0]
     key = ".".join(str(part) for part in detail["loc"]) or "(top)"
+    if detail["type"] == "value_error":  # one of our own, which says what was found
+        message = str(detail.get("ctx", {}).get("error"))
+        return f"{key}: {message}" if detail["loc"] else message
     found = "" if detail["type"] == "missing" else f", found {detail['input']!r:.80}"
     return f"{key}: {detail['msg']}{found}"

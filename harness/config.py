@@ -256,7 +256,8 @@ class Split(Strict):
     @classmethod
     def _partition(cls, fractions: tuple[float, float, float]) -> tuple[float, float, float]:
         if fractions[0] == 0 or not math.isclose(sum(fractions), 1):
-            raise ValueError("expected a share for training and a sum of 1")
+            found = ", ".join(f"{share:g}" for share in fractions)
+            raise ValueError(f"expected a share for training and a sum of 1, found {found}")
         return fractions
 
 

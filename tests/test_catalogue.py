@@ -111,9 +111,9 @@ def test_mistakes_in_a_file_get_one_line(config, content: dict, message: str) ->
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"command": "run {seeed} {out}"}, "command: Value error, unknown placeholder 'seeed'"),
-        ({"command": "run {data}"}, "command: Value error, expected the placeholder {out}"),
-        ({"command": "run 'a {out}"}, "command: Value error, No closing quotation"),
+        ({"command": "run {seeed} {out}"}, "command: unknown placeholder 'seeed'"),
+        ({"command": "run {data}"}, "command: expected the placeholder {out}"),
+        ({"command": "run 'a {out}"}, "command: No closing quotation"),
         ({"tasks": []}, "tasks: List should have at least 1 item"),
         ({"tasks": ["forecast"]}, "tasks.0: Input should be 'generation', "),
         ({"time_limit": 0}, "time_limit: Input should be greater than 0"),

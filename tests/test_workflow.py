@@ -219,7 +219,7 @@ def test_a_command_runs_in_its_own_environment(tmp_path: Path, changes: dict, wa
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"command": "run {dta} {out}"}, "config/models/mine.yaml: command: Value error, unknown"),
+        ({"command": "run {dta} {out}"}, "config/models/mine.yaml: command: unknown"),
         ({"files": ["mine.R"]}, "config/models/mine.yaml: no such file: mine.R"),
         ({"tasks": ["interpolation"]}, "mine.yaml: expected a model of generation, found one of"),
     ],
