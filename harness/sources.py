@@ -69,7 +69,10 @@ def _imports(module: str, path: Path) -> Iterator[str]:
     package = module if path.name == "__init__.py" else module.rpartition(".")[0]
     try:
         tree = ast.parse(read_text(path), filename=str(path))
-    except (SyntaxError, ValueError) as error:  # a ValueError is a zero byte
+    except (SyntaxError, ValueError) as error:
+        # A zero byte is a ValueError. So is a parser out of memory, which misses parts of its tree.
+        if isinstance(error, ValueError) and "null byte" not in str(error):
+            raise MemoryError(f"cannot parse {path.relative_to(ROOT)}") from error
         raise UserError(f"{path.relative_to(ROOT)}: not Python: {error}") from None
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):

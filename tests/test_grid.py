@@ -89,3 +89,16 @@ def test_source_files_that_are_not_python(
     monkeypatch.setattr("harness.sources.ROOT", tmp_path)
     with pytest.raises(UserError, match=r"broken_model\.py: (not Python|expected UTF-8)"):
         source_files("broken_model")
+
+
+def test_a_parser_out_of_memory_is_not_a_mistake_in_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def parse(*_: object, **__: object) -> None:
+        raise ValueError("field 'target' is required for AnnAssign")  # what CPython says then
+
+    (tmp_path / "good_model.py").write_text("width: int = 8")
+    monkeypatch.setattr("harness.sources.ROOT", tmp_path)
+    monkeypatch.setattr("harness.sources.ast.parse", parse)
+    with pytest.raises(MemoryError, match=r"cannot parse good_model\.py"):
+        source_files("good_model")
