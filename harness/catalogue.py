@@ -19,6 +19,7 @@ from harness.commands import CommandFile
 from harness.config import DEFAULT_ORDER, ControlEntry, DatasetFile, ModelFile, Shown
 from harness.errors import UserError
 from harness.strict import parse_yaml, read_text
+from harness.tasks import TASKS
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = ROOT / "config"
@@ -199,14 +200,25 @@ def families() -> set[str]:
 
 
 def _check_changes(file: ModelFile, where: str) -> None:
-    """Refuse changes for a data set that does not exist: they would change nothing, unnoticed."""
+    """Refuse changes for a budget or data set that does not exist: they would change nothing."""
+    for budget in file.training:
+        if budget not in budgets():
+            known = ", ".join(budgets())
+            raise UserError(
+                f"{where}: training: unknown budget {budget!r}: expected one of {known}"
+            )
     sections = {"datasets": file.datasets} | {
         f"training.{budget}.datasets": training.datasets
         for budget, training in file.training.items()
     }
     for section, changes in sections.items():
         for key in changes:  # "data set", "family" or "task/..."
-            name = key.rpartition("/")[2]
+            task, slash, name = key.rpartition("/")
+            if slash and task not in TASKS:
+                known = ", ".join(TASKS)
+                raise UserError(
+                    f"{where}: {section}: unknown task {task!r}: expected one of {known}"
+                )
             if name not in families():
                 check_name("datasets", name, f"{where}: {section}: ")
 

@@ -1,6 +1,7 @@
 """The catalogue: files that take over others, names that readers see, mistakes in one line."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,8 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(yaml.safe_dump(content))
 
+    (tmp_path / "config").mkdir()
+    shutil.copy(catalogue.CONFIG / "budgets.yaml", tmp_path / "config")
     monkeypatch.setattr(catalogue, "ROOT", tmp_path)
     monkeypatch.setattr(catalogue, "CONFIG", tmp_path / "config")
     cached = (catalogue.model, catalogue.command, catalogue.dataset, catalogue.controls,
@@ -97,6 +100,14 @@ def test_a_file_says_what_differs_from_another(config) -> None:
         (
             MODEL | {"training": {"cpu": {"steps": 1, "batch_size": 1, "datasets": {"x": {}}}}},
             r"mine\.yaml: training\.cpu\.datasets: unknown dataset 'x'",
+        ),
+        (
+            MODEL | {"training": {"cpy": {"steps": 1, "batch_size": 1}}},
+            r"mine\.yaml: training: unknown budget 'cpy': expected one of paper, full, cpu, smoke",
+        ),
+        (
+            MODEL | {"datasets": {"extrapolion/flame": {}}},
+            r"mine\.yaml: datasets: unknown task 'extrapolion': expected one of generation, ",
         ),
     ],
 )

@@ -1,17 +1,21 @@
 """Open the MLflow store of an import: one process at a time, and one line where that fails.
 
-A database has a lock file beside it, a server one in the temporary folder of this machine. Another
-process waits for it.
+A database file has a lock file beside it. A server has one in the temporary folder of this machine,
+and each of its experiments a tag while an import from any machine writes there. Others wait.
 """
 
 import os
 import re
+import socket
 import sqlite3
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from filelock import FileLock
@@ -19,9 +23,15 @@ from filelock import FileLock
 from harness.errors import UserError
 from harness.sources import digest
 
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
 SQLITE = "sqlite:///"
 KINDS = ("sqlite", "http", "https", "postgresql", "mysql", "mssql")
 PATIENCE = 10  # seconds that a server may take to answer
+WRITER = "import.writer"  # experiment tag: machine, process and time of the import that writes
+SETTLED = 1.0  # seconds after which of several writers the last one's tag is there
+FORGOTTEN = timedelta(minutes=30)  # after which a writer on another machine counts as gone
 
 
 def check_address(uri: str) -> None:
@@ -102,6 +112,52 @@ def locked(uri: str) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+@contextmanager
+def reserved(client: "MlflowClient", uri: str, experiment: str) -> Iterator[None]:
+    """Keep imports from other machines out of an experiment; nothing is done for a file.
+
+    An import that was killed is known by its process on the same machine, elsewhere by its age.
+    """
+    if uri.startswith(SQLITE):
+        yield
+        return
+    own = f"{socket.gethostname()} {os.getpid()} {datetime.now(UTC):%Y-%m-%dT%H:%M:%S%z}"
+    told = False
+    while (other := _writer(client, experiment)) != own:
+        if other is None:
+            client.set_experiment_tag(experiment, WRITER, own)
+        elif not told:
+            told = True
+            print(f"{uri}: waiting for another import: {other}", file=sys.stderr)
+        time.sleep(SETTLED)
+    try:
+        yield
+    finally:
+        if _writer(client, experiment) == own:
+            client.delete_experiment_tag(experiment, WRITER)
+
+
+def _writer(client: "MlflowClient", experiment: str) -> str | None:
+    """Return who writes to an experiment, if that import can still be running."""
+    tag = client.get_experiment(experiment).tags.get(WRITER)
+    if tag is None:
+        return None
+    machine, process, since = tag.split()
+    if machine == socket.gethostname():
+        return tag if _runs(int(process)) else None
+    return tag if datetime.now(UTC) - datetime.fromisoformat(since) < FORGOTTEN else None
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # of another user
+        return True
+    return True
 
 
 def aside(database: Path) -> Path:

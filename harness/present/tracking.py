@@ -96,14 +96,18 @@ def _import(found: Cells, uri: str, artifacts: Path, extra: list[Path]) -> None:
     with progress() as bar:
         task = bar.add_task("MLflow", total=len(cells))
         for name, of_task in ordered.groupby("task", sort=False):
-            runs = _Runs(client, _experiment(client, uri, _name(str(name)), location))
-            for _, row in of_task.groupby(["budget", "dataset", "model"], sort=False):
-                runs.update_row({folder: cells[folder] for folder in row["folder"]})
-                bar.advance(task, len(row))
-            runs.update_views([c for c in compared if c.head["task"] == name])
+            experiment = _experiment(client, uri, _name(str(name)), location)
+            runs = _Runs(client, experiment)
+            with store.reserved(client, uri, experiment):
+                for _, row in of_task.groupby(["budget", "dataset", "model"], sort=False):
+                    runs.update_row({folder: cells[folder] for folder in row["folder"]})
+                    bar.advance(task, len(row))
+                runs.update_views([c for c in compared if c.head["task"] == name])
     if extra:
-        runs = _Runs(client, _experiment(client, uri, FILES, location))
-        runs.update_files("+".join(ordered["budget"].unique()), extra, _milliseconds(made))
+        experiment = _experiment(client, uri, FILES, location)
+        runs, budgets = _Runs(client, experiment), "+".join(ordered["budget"].unique())
+        with store.reserved(client, uri, experiment):
+            runs.update_files(budgets, extra, _milliseconds(made))
     if location:
         _hide_default(client)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ConfigDict
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
@@ -26,6 +27,8 @@ State = dict[str, torch.Tensor]
 @dataclass(frozen=True)
 class Outcome:
     """How a training ended, its cost and circumstances; the content of ``train.json``."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")  # a digest under another name is damage
 
     status: Status
     reason: str | None

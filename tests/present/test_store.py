@@ -1,7 +1,14 @@
 """The store of an import: its lock, its address, and how a moved one is set aside."""
 
+import os
+import socket
 import sqlite3
+import subprocess
+from contextlib import AbstractContextManager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from filelock import FileLock, Timeout
@@ -60,3 +67,82 @@ def test_databases_that_are_set_aside_get_numbers(tmp_path: Path) -> None:
         "m.db.moved2",
         "m.db.moved3",
     ]
+
+
+class Server:
+    """An MLflow server, as far as the tags of one experiment go."""
+
+    def __init__(self) -> None:
+        self.tags: dict[str, str] = {}
+
+    def get_experiment(self, experiment: str) -> SimpleNamespace:
+        return SimpleNamespace(tags=dict(self.tags))
+
+    def set_experiment_tag(self, experiment: str, key: str, value: str) -> None:
+        self.tags[key] = value
+
+    def delete_experiment_tag(self, experiment: str, key: str) -> None:
+        del self.tags[key]
+
+
+def reserved(server: Server) -> AbstractContextManager[None]:
+    return store.reserved(cast(Any, server), "http://127.0.0.1:5000", "1")
+
+
+def test_an_import_waits_for_one_of_another_machine(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    server, now = Server(), datetime.now(UTC).isoformat()
+    server.tags[store.WRITER] = f"elsewhere 12 {now}"
+    slept = []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        if len(slept) == 3:  # the other import ends
+            server.tags.clear()
+
+    monkeypatch.setattr(store.time, "sleep", sleep)
+    with reserved(server):
+        assert server.tags[store.WRITER].split()[:2] == [socket.gethostname(), str(os.getpid())]
+    assert not server.tags
+    assert capsys.readouterr().err.count("waiting for another import: elsewhere 12") == 1
+
+
+def test_of_two_imports_at_once_the_later_tag_wins(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = Server()
+    other = f"elsewhere 12 {datetime.now(UTC).isoformat()}"
+    found = iter([other, other, None])  # after each pause
+
+    def sleep(_: float) -> None:
+        if (tag := next(found, server.tags.get(store.WRITER))) is None:
+            server.tags.clear()
+        else:
+            server.tags[store.WRITER] = tag
+
+    monkeypatch.setattr(store.time, "sleep", sleep)
+    with reserved(server):
+        assert server.tags[store.WRITER] != other
+
+
+@pytest.mark.parametrize("machine", ["this", "another"])
+def test_an_import_that_was_killed_is_not_waited_for(
+    machine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = Server()
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    since = datetime.now(UTC) - (timedelta() if machine == "this" else store.FORGOTTEN)
+    name = socket.gethostname() if machine == "this" else "elsewhere"
+    server.tags[store.WRITER] = f"{name} {gone.pid} {since.isoformat()}"
+    monkeypatch.setattr(store, "SETTLED", 0)
+    with reserved(server):
+        pass
+    assert not server.tags
+
+
+def test_the_tag_goes_when_an_import_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = Server()
+    monkeypatch.setattr(store, "SETTLED", 0)
+    with pytest.raises(UserError), reserved(server):
+        raise UserError("no")
+    assert not server.tags
