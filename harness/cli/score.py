@@ -109,6 +109,7 @@ def score(
     rows = compare(setup, read, samples.name, console, CONTROLS)
     if out is not None:
         write_rows(out, setup, rows)
+        return written([out])
     return 0
 
 
