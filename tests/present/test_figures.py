@@ -147,6 +147,10 @@ def test_scores_far_below_the_others_are_written() -> None:
     assert [len(c.lines[0].get_xdata()) for c in ax.containers] == [1, 1, 0, 0]
     low, high = ax.get_xlim()
     assert low < 4 < 400 < high < 1e3 * low
+    figure = scores.score_intervals(
+        scores.score_lines(comparison), mse, {"mse": (1e-5, 1e-6)}, "title"
+    )
+    assert figure.axes[0].get_xlim()[0] == pytest.approx(0.4)  # what is written lies below the end
 
 
 def test_labels_of_close_points_stand_apart_and_others_stay() -> None:
@@ -267,6 +271,17 @@ def test_bands_are_averaged_over_windows_of_time_or_drawn_whole() -> None:
     (ax,) = generation.bands(real, {"ls4": 2 * real}, "title").axes
     assert ax.get_xscale() == "log"
     np.testing.assert_array_equal(ax.lines[0].get_xdata(), [1, 2, 3, 4])
+
+
+@pytest.mark.parametrize("window", [None, 1, 8])
+@pytest.mark.parametrize("several", [False, True])
+def test_the_caption_of_bands_says_what_is_averaged_and_left_out(
+    window: int | None, several: bool
+) -> None:
+    text = style.caption("bands", what="Sines", n=4, window=window, several_channels=several)
+    assert text.startswith("Bands. Sines." if window else "Figure 1a. Sines.")
+    assert ("average of 8 steps. Only" in text) == (window == 8 and several)
+    assert ("first channel" in text, "average" in text) == (several, window == 8)
 
 
 def test_histograms_count_every_series() -> None:

@@ -20,6 +20,7 @@ from harness.present.figures.style import (
     caption,
     colour,
     label_rows,
+    label_side,
     limits,
     log_ticks,
     panels,
@@ -165,6 +166,6 @@ def samples(series: Mapping[str, Float[np.ndarray, "k L"]], unit: str, title: st
         ylim=limits(np.concatenate(list(series.values())), series["data"]),
     )
     figure.supxlabel("time step")
-    figure.supylabel(unit)
+    label_side(figure, unit)
     figure.suptitle(title)
     return figure

@@ -26,6 +26,7 @@ from harness.present.figures.style import (
     colour,
     label_right,
     label_rows,
+    label_side,
     log_ticks,
 )
 
@@ -142,7 +143,7 @@ def predictions(
     dots = axes[0, 0].lines[1 : len(names) + 1]
     figure.legend(dots, names, loc="outside lower right", ncols=2, markerscale=2.4 / size)
     axes[-1, columns // 2].set_xlabel(axis_labels[0])
-    figure.supylabel(axis_labels[1])
+    label_side(figure, axis_labels[1])
     figure.suptitle(title)
     return figure
 

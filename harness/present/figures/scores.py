@@ -122,6 +122,7 @@ def _dots(ax: Axes, quantity: Quantity, rows: Sequence[tuple[str, pd.DataFrame]]
         ax.axhline(y, color="0.93", linewidth=0.6, zorder=0)
         shade = CONTROL if own["control"].iloc[0] else colour(name)
         style = {"va": "center", "color": shade, "fontsize": 7,
+                 "bbox": {"facecolor": "white", "edgecolor": "none", "pad": 1},
                  "transform": ax.get_yaxis_transform()}  # fmt: skip
         found = found.dropna(subset="value")
         near, far = found[found["value"] > end], found[found["value"] <= end]
@@ -141,9 +142,9 @@ def _dots(ax: Axes, quantity: Quantity, rows: Sequence[tuple[str, pd.DataFrame]]
         if found.empty:
             ends = own["ending"].dropna().tolist()
             why = shared_ending(ends) if ends else "no such score"
-            white = {"facecolor": "white", "edgecolor": "none", "pad": 1}
-            ax.text(0.5, y, why, ha="center", bbox=white, **style)
+            ax.text(0.5, y, why, ha="center", **style)
     if ax.get_xscale() == "log":
+        ax.set_xlim(left=max(ax.get_xlim()[0], end))  # a floor may lie below
         log_ticks(ax.xaxis)
 
 

@@ -6,6 +6,7 @@ many models cross, markers differ as well. The same results give the same bytes.
 
 import json
 import math
+import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,6 +125,12 @@ def label_rows(axes: Iterable[Axes], names: Iterable[str]) -> None:
         ax.set_ylabel(catalogue.label(name), rotation=0, ha="right", va="center")
 
 
+def label_side(figure: Figure, text: str) -> None:
+    """Write what the vertical axes show along the figure's side, in as many lines as it needs."""
+    letters = int(13 * figure.get_figheight())  # that fit the height
+    figure.supylabel(textwrap.fill(text, letters))
+
+
 def label_right(ax: Axes, x: float, labels: Sequence[tuple[float, str, str]]) -> None:
     """Write labels right of points with the same x, moved apart where they would overlap.
 
@@ -157,7 +164,7 @@ def label_right(ax: Axes, x: float, labels: Sequence[tuple[float, str, str]]) ->
 def log_ticks(axis: Axis) -> None:
     """Label a logarithmic axis with plain numbers, or powers of ten where those would be long."""
     low, high = axis.get_view_interval()
-    few = ((5, range(1, 10)), (20, (1, 2, 3, 5, 7)), (1e3, (1, 3)))
+    few = ((5, (1, 1.5, 2, 3, 4, 5, 7)), (20, (1, 2, 3, 5, 7)), (1e3, (1, 3)))
     subs = next((subs for factor, subs in few if high < factor * low), (1,))
     plain = low > 3e-4 and high < 3e4
     axis.set_major_locator(LogLocator(subs=subs))
