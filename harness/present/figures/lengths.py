@@ -146,14 +146,14 @@ def _legend(ax: Axes, study: Study) -> None:
         "gen.": ("generation", elapsed),
         "mem.": ("training", own_memory),
     }
-    places = [0.7 + 0.19 * k for k in range(len(columns))]
+    places = [0.78 + 0.185 * k for k in range(len(columns))]
     ax.text(places[0] - 0.08, -1.3, "slopes", va="center", fontsize=7)
     for x, name in zip(places, columns, strict=True):
         ax.text(x, -0.4, name, ha="center", va="center", fontsize=7)
     for i, model in enumerate(study.models):  # i is that of the marker in `_panel`
-        ax.plot([0, 0.1], [i + 0.4] * 2, color=colour(model))
-        ax.plot(0.05, i + 0.4, MARKERS[i % len(MARKERS)], color=colour(model), markersize=4)
-        ax.text(0.14, i + 0.4, catalogue.label(model), va="center", fontsize=7)
+        ax.plot([0, 0.08], [i + 0.4] * 2, color=colour(model))
+        ax.plot(0.04, i + 0.4, MARKERS[i % len(MARKERS)], color=colour(model), markersize=4)
+        ax.text(0.1, i + 0.4, catalogue.label(model), va="center", fontsize=7)
         for x, (kind, of) in zip(places, columns.values(), strict=True):
             fit = study.growth(model, kind, of)
             ax.text(x, i + 0.4, f"{fit.slope:.2f}" if fit else "–", ha="center", va="center",
