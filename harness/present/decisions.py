@@ -95,10 +95,10 @@ def p_text(p: float) -> str:
     return f"p = {p:.{3 if p < 0.0995 else 2}f}".replace(" 0.", " .")
 
 
-def decimals(value: float) -> str:
+def decimals(value: float, most: int = 2) -> str:
     """Return an effect or a share with as many decimals as a reader can use.
 
     >>> decimals(0.0), decimals(-0.407), decimals(1.039), decimals(41.3)
     ('0.00', '-0.41', '1.04', '41')
     """
-    return f"{value:.{2 if abs(value) < 9.995 else 0}f}"
+    return f"{value:.{most if abs(value) < 9.995 else 0}f}"

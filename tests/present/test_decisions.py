@@ -250,6 +250,24 @@ def test_colours_end_and_texts_do_not() -> None:
     assert {"0.00", "-1.00", "2004"} <= texts
 
 
+def test_what_is_beyond_the_limit_is_bold() -> None:
+    figure = drawn([outputs.tested(effect=1.5), outputs.tested("gaussian", effect=0.9)])
+    weights = {text.get_text(): text.get_fontweight() for text in figure.axes[0].texts}
+    assert weights["1.50"] == "bold" and weights["0.90"] == "normal"
+
+
+def test_many_columns_fit_the_page() -> None:
+    more = [
+        record.model_copy(update={"dataset": f"set_{k}", "data_digest": f"{k}{k}" * 32})
+        for k in range(6)
+        for record in two_sets()[:3]
+    ]
+    figure = drawn(more)
+    assert figure.get_figwidth() == pytest.approx(6.75)
+    texts = [text.get_text() for text in figure.axes[0].texts]
+    assert texts.count("2.5") == 6 and texts.count("diverged") == 6
+
+
 def test_weak_distances_are_grey() -> None:
     power = outputs.power(spectrum=0.2, energy=0.4)
     figure = drawn([outputs.tested(), outputs.tested("gaussian")], power)

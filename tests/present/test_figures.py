@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from harness import catalogue
 from harness.errors import UserError
@@ -15,6 +16,7 @@ from harness.records import write_json
 from tests.present import outputs
 
 STEMS = {
+    "bands_solar_weekly_cpu",
     "figure2_solar_weekly_cpu",
     "scores_solar_weekly_cpu",
     "training_solar_weekly_cpu",
@@ -50,7 +52,7 @@ def test_all_figures_are_there_and_their_bytes_do_not_change(tmp_path: Path) -> 
         assert a.stat().st_size > 1000
     for stem, caption in captions(tmp_path / "a").items():
         assert "budget cpu" in caption
-        assert ("seed 0" in caption) == stem.startswith("figure")
+        assert ("seed 0" in caption) == stem.startswith(("bands", "figure"))
     assert list(captions(tmp_path / "a")) == sorted(STEMS)
 
 
@@ -104,13 +106,13 @@ def test_predictions_are_drawn_within_the_range_of_the_data() -> None:
     figure = prediction.predictions({"ls4": example, "rnn": example}, ("t", "x"), "title")
     assert len(figure.axes) == 4
     for ax in figure.axes:
-        line, dots, circles = ax.lines
+        line, hidden, given = ax.lines
         np.testing.assert_array_equal(line.get_ydata(), mean[0])
-        np.testing.assert_array_equal(dots.get_ydata(), [0, 4, 2])
-        assert len(circles.get_xdata()) == 2
+        np.testing.assert_array_equal(hidden.get_xdata(), t[0, [1, 3]])
+        np.testing.assert_array_equal(given.get_ydata(), [0, 4, 2])
         assert ax.get_ylim() == (-1, 5)
     (legend,) = figure.legends
-    assert [text.get_text() for text in legend.texts] == ["shown", "hidden, to predict"]
+    assert [text.get_text() for text in legend.texts] == ["hidden, to predict", "shown"]
 
 
 def test_error_against_share_has_a_line_for_each_row() -> None:
@@ -122,8 +124,8 @@ def test_error_against_share_has_a_line_for_each_row() -> None:
     figure = prediction.hidden_share(lines, "MSE", "title")
     (ax,) = figure.axes
     assert ax.get_yscale() == "log"
-    names = [text.get_text() for text in figure.legends[0].texts]
-    assert names == ["LS4", "LS4, union grid", "RNN", "mean", "LOCF", "GP"]
+    names = {text.get_text() for text in ax.texts}
+    assert names == {"LS4", "LS4, union grid", "RNN", "mean", "LOCF", "GP"}
     styles = [c.lines[0].get_linestyle() for c in ax.containers]
     assert len(set(styles[3:])) == 3
 
@@ -145,6 +147,35 @@ def test_scores_far_below_the_others_are_written() -> None:
     assert [len(c.lines[0].get_xdata()) for c in ax.containers] == [1, 1, 0, 0]
     low, high = ax.get_xlim()
     assert low < 4 < 400 < high < 1e3 * low
+    figure = scores.score_intervals(
+        scores.score_lines(comparison), mse, {"mse": (1e-5, 1e-6)}, "title"
+    )
+    assert figure.axes[0].get_xlim()[0] == pytest.approx(0.4)  # what is written lies below the end
+
+
+def test_labels_of_close_points_stand_apart_and_others_stay() -> None:
+    ax = Figure(figsize=(3, 3)).subplots()
+    ax.set(ylim=(0, 1))
+    style.label_right(
+        ax, 1.0, [(0.9, "far", "red"), (0.31, "upper", "blue"), (0.3, "lower", "red")]
+    )
+    places = {text.get_text(): text.xyann[1] for text in ax.texts}
+    assert places["far"] == 0.9
+    height = 72 * 3 * ax.get_position().height
+    assert (places["upper"] - places["lower"]) * height == pytest.approx(1.2 * 7)
+    assert places["upper"] + places["lower"] == pytest.approx(0.61)
+
+
+@pytest.mark.parametrize("n", [1, 4, 5, 9, 18])
+def test_panels_fit_the_page_and_the_lowest_of_each_column_has_its_labels(n: int) -> None:
+    figure, axes = style.panels(n, 1.0, "step", sharex=True)
+    assert len(figure.axes) == n
+    assert style.COLUMN <= figure.get_figwidth() <= style.PAGE
+    for column in axes.T:
+        *upper, lowest = [ax for ax in column if ax in figure.axes]
+        assert lowest.get_xlabel() == "step"
+        assert lowest.xaxis.get_tick_params()["labelbottom"]
+        assert not any(ax.xaxis.get_tick_params()["labelbottom"] for ax in upper)
 
 
 def test_missing_siblings_only_take_their_figures_away(tmp_path: Path) -> None:
@@ -169,6 +200,15 @@ def test_curves_of_a_model_in_phases_without_validation(tmp_path: Path) -> None:
     (ax,) = training.training_curves(lines, "title").axes
     shown = [line for line in ax.lines if len(line.get_xdata())]
     assert [list(line.get_ydata()) for line in shown] == [[9, 3]]
+
+
+def test_a_model_that_logs_one_step_has_no_curve(tmp_path: Path) -> None:
+    records = [outputs.record(model=name) for name in ("ls4", "pca_kde")]
+    cells = outputs.write_cells(tmp_path, records)
+    (history,) = cells.rglob("pca_kde/*/history.jsonl")
+    history.write_text(json.dumps({"step": 1, "loss": 9.0}) + "\n")
+    (comparison,) = comparisons(frame.read([cells]))
+    assert set(training.curves(comparison)["model"]) == {"ls4"}
 
 
 def test_the_first_seed_with_samples_is_shown(tmp_path: Path) -> None:
@@ -219,6 +259,31 @@ def test_figure_2_draws_the_series_it_is_given() -> None:
     assert low < real.min() < real.max() < high < 20
 
 
+def test_bands_are_averaged_over_windows_of_time_or_drawn_whole() -> None:
+    real = np.array([np.arange(5.0), np.arange(5.0) - 1, np.arange(5.0) + 1])
+    (ax,) = generation.bands(real, {"ls4": 2 * real}, "title", window=2).axes
+    data, model = ax.lines
+    np.testing.assert_array_equal(data.get_xdata(), [0.5, 2.5, 4])
+    np.testing.assert_array_equal(data.get_ydata(), [0.5, 2.5, 4])
+    np.testing.assert_array_equal(model.get_ydata(), [1, 5, 8])
+    band, _ = (c.get_paths()[0].vertices[:, 1] for c in ax.collections)
+    assert (band.min(), band.max()) == (-0.5, 5)
+    (ax,) = generation.bands(real, {"ls4": 2 * real}, "title").axes
+    assert ax.get_xscale() == "log"
+    np.testing.assert_array_equal(ax.lines[0].get_xdata(), [1, 2, 3, 4])
+
+
+@pytest.mark.parametrize("window", [None, 1, 8])
+@pytest.mark.parametrize("several", [False, True])
+def test_the_caption_of_bands_says_what_is_averaged_and_left_out(
+    window: int | None, several: bool
+) -> None:
+    text = style.caption("bands", what="Sines", n=4, window=window, several_channels=several)
+    assert text.startswith("Bands. Sines." if window else "Figure 1a. Sines.")
+    assert ("average of 8 steps. Only" in text) == (window == 8 and several)
+    assert ("first channel" in text, "average" in text) == (several, window == 8)
+
+
 def test_histograms_count_every_series() -> None:
     values = {"data": np.linspace(0, 1, 40).reshape(10, 4), "ls4": np.full((8, 4), 3.0)}
     figure = generation.step_histograms(values, np.array([5, 14, 37, 100]), "t")
@@ -264,7 +329,7 @@ def test_a_data_set_of_no_catalogue_is_drawn(tmp_path: Path) -> None:
     fields = {"dataset": "mine", "title": "Mine"}
     record = outputs.record(scores=outputs.scores(0.1, 0.6, 0.1)).model_copy(update=fields)
     found = drawn(outputs.write_cells(tmp_path, [record]), tmp_path)
-    assert found.keys() == {"scores_mine_cpu", "training_mine_cpu"}
+    assert found.keys() == {"bands_mine_cpu", "scores_mine_cpu", "training_mine_cpu"}
 
 
 def test_models_keep_their_colours_and_share_none() -> None:

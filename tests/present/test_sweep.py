@@ -82,7 +82,7 @@ def test_the_figure_shows_the_loss_above_the_lowest() -> None:
     one = drawn["sweep_ls4_solar_weekly_cpu"]
     assert "Chosen on the validation loss: LS4: lr 0.001." in one.caption
     axes = one.figure.axes
-    assert len(axes) == 4 and axes[0].get_xlabel().startswith("validation loss, above the lowest")
+    assert len(axes) == 4 and axes[0].get_xlabel().startswith("validation loss, above lowest")
     x = np.concatenate(
         [line.get_xdata() for line in axes[0].lines if line.get_linestyle() == "None"]
     )

@@ -1,5 +1,6 @@
 """Effects of all models on all data sets as a heat map: what is told apart from real series."""
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -9,17 +10,18 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap, LogNorm
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter, NullLocator
+from matplotlib.ticker import NullLocator
 
 from harness import catalogue
 from harness.powers import Power
 from harness.present.comparison import Comparison, place
 from harness.present.decisions import decided, decimals, distances, power_of
-from harness.present.figures.style import CONTROL, Drawn, caption
+from harness.present.figures.style import CONTROL, DATA, PAGE, Drawn, caption
 from harness.present.tables.scores import which, with_any
 
 LOW, HIGH = 0.4, 10.0  # effects below and above share a colour: there is nothing to see there
 WEAK = "0.85"  # background of distances that see little
+LABELS, LETTER = 1.4, 0.055  # inches: names of the rows; a letter of how a row ended
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ def figures(compared: Sequence[Comparison], powers: Sequence[Power]) -> Iterator
     rows = pd.concat([c.rows for c in tested]).groupby(level=0).first()
     rows = rows.loc[sorted(rows.index, key=lambda model: place(model, rows.loc[model]))]
     budget = tested[0].head["budget"]
-    title = f"Distance to real series over the limit of resolution\nbudget {budget}"
+    title = f"Distance to real series\nover the limit of resolution, budget {budget}"
     yield Drawn(
         f"decisions_{budget}",
         effect_map(blocks, rows["control"], title),
@@ -85,10 +87,12 @@ def effect_map(blocks: Sequence[Block], is_control: pd.Series, title: str) -> Fi
     weak = np.broadcast_to(weak, values.shape)
     widths = [b.effects.shape[1] for b in blocks]
     starts = np.cumsum([0, *widths])
-    figure = Figure(figsize=(max(3.6, 2.0 + 0.34 * values.shape[1]), 1.9 + 0.2 * len(values)))
+    cell = min(0.4, (PAGE - LABELS) / values.shape[1])
+    figure = Figure(figsize=(LABELS + cell * values.shape[1], 2.1 + 0.19 * len(values)))
     ax = figure.subplots()
     missing = values.isna().to_numpy()
-    texts = values.map(lambda v: "" if pd.isna(v) else decimals(v))
+    places = 2 if cell > 0.3 else 1  # as many as fit
+    texts = values.map(lambda v: "" if pd.isna(v) else decimals(v, places))
     sns.heatmap(
         values.clip(LOW, HIGH),
         mask=weak | missing,
@@ -97,9 +101,10 @@ def effect_map(blocks: Sequence[Block], is_control: pd.Series, title: str) -> Fi
         annot=texts,
         fmt="",
         annot_kws={"fontsize": 7},
-        cbar_kws={"aspect": 30, "pad": 0.01, "label": "effect"},
+        cbar_kws={"location": "bottom", "aspect": 30, "pad": 0.02,
+                  "shrink": min(1.0, 2.5 / (cell * values.shape[1]))},
         ax=ax,
-    )
+    )  # fmt: skip
     if (weak & ~missing).any():
         sns.heatmap(
             values,
@@ -111,20 +116,28 @@ def effect_map(blocks: Sequence[Block], is_control: pd.Series, title: str) -> Fi
             cbar=False,
             ax=ax,
         )
+    for text in ax.texts:  # colours alone would not show it in print
+        column, row = (int(place) for place in text.get_position())
+        if values.iat[row, column] > 1:
+            text.set_fontweight("bold")
     _colour_bar(figure.axes[-1])
     for start, width, block in zip(starts, widths, blocks, strict=False):
-        ax.text(start + width / 2, -0.2, block.title, ha="center", va="bottom")
+        ax.text(start + width / 2, -0.3, block.title, ha="center", va="bottom")
         for model, ending in block.endings.items():
             y = is_control.index.get_loc(model) + 0.5
-            ax.text(start + width / 2, y, ending, ha="center", va="center", fontsize=7,
-                    color=CONTROL)  # fmt: skip
-    ax.vlines(starts[1:-1], 0, len(values), color="white", linewidth=3)
+            fits = LETTER * len(ending) < cell * width
+            ax.text(start + width / 2, y, ending if fits else re.split("[ :]", ending)[0],
+                    ha="center", va="center", fontsize=7, color=CONTROL)  # fmt: skip
+    ax.hlines(range(1, len(values)), 0, starts[-1], color="white", linewidth=0.5)
+    ax.vlines(starts[1:-1], 0, len(values), color="white", linewidth=2.5)
     n_models = int((~is_control).sum())
     if 0 < n_models < len(values):
-        ax.axhline(n_models, color="black", linewidth=0.6)
+        ax.axhline(n_models, color=DATA, linewidth=0.8)
     ax.set(xlabel="", ylabel="")
     ax.set_xticks(np.arange(values.shape[1]) + 0.5, values.columns, rotation=90)
     ax.set_yticks(np.arange(len(values)) + 0.5, map(catalogue.label, is_control.index), rotation=0)
+    for label in ax.get_yticklabels()[n_models:]:
+        label.set_color(CONTROL)
     ax.tick_params(length=0)
     figure.suptitle(title)
     return figure
@@ -132,9 +145,9 @@ def effect_map(blocks: Sequence[Block], is_control: pd.Series, title: str) -> Fi
 
 def _colour_bar(ax: Axes) -> None:
     """Mark the limit of resolution on the colour bar."""
-    marks = {LOW: f"≤ {LOW:g}", 1: "1: limit", HIGH: f"≥ {HIGH:g}"}
-    ax.set_ylim(LOW, HIGH)
-    ax.yaxis.set_minor_locator(NullLocator())
-    ax.yaxis.set_minor_formatter(NullFormatter())
-    ax.set_yticks(list(marks), list(marks.values()))
-    ax.axhline(1, color="black", linewidth=0.8)
+    marks = {LOW: f"≤ {LOW:g}", 1: "1: limit", 3: "3", HIGH: f"≥ {HIGH:g}"}
+    ax.set_xlim(LOW, HIGH)
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.set_xticks(list(marks), list(marks.values()))
+    ax.set_xlabel("effect, in bold beyond the limit")
+    ax.axvline(1, color=DATA, linewidth=0.8)

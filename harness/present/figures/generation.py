@@ -1,5 +1,6 @@
-"""The paper's figures 1 and 2: generated series beside real ones."""
+"""Bands of generated and real series, and the paper's figures 1 and 2."""
 
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -12,35 +13,42 @@ from harness import catalogue
 from harness.present.comparison import Comparison
 from harness.present.figures.shown import Shown, names_and_seeds, prepared
 from harness.present.figures.style import (
+    BAND,
     DATA,
+    PAGE,
     Drawn,
     caption,
     colour,
+    label_rows,
+    label_side,
     limits,
     log_ticks,
     panels,
 )
 
 BINS = 50
+POINTS = 100  # the most on a line of a band: more are a blot where series are noisy
 
 
 def figures(
     c: Comparison, shown: Mapping[str, Shown], data_dir: Path, stem: str, what: str
 ) -> Iterator[Drawn]:
-    """Draw figure 1 of data sets with a transition, and figure 2 where the data are at hand."""
+    """Draw bands, figure 1 of data sets with a transition, and figure 2 where the data are here."""
     if not shown:
         return
     title, what = what, names_and_seeds(what, shown)
     arrays = {model: one.arrays for model, one in shown.items()}
     first = next(iter(arrays.values()))
-    if has_transition(c.head["dataset"]):
-        n = c.head["n_test"]
-        bands = {"data": _band(first, "real")} | {m: _band(a, "fake") for m, a in arrays.items()}
-        yield Drawn(
-            f"figure1a_{stem}",
-            mean_trajectories(bands, title),
-            caption("figure1a", what=what, n=n),
-        )
+    several = bool(c.head["channels"] > 1)
+    n, transition = c.head["n_test"], has_transition(c.head["dataset"])
+    window = None if transition else math.ceil(c.head["length"] / POINTS)
+    real, generated = _band(first, "real"), {m: _band(a, "fake") for m, a in arrays.items()}
+    yield Drawn(
+        f"figure1a_{stem}" if transition else f"bands_{stem}",
+        bands(real, generated, title, window),
+        caption("bands", what=what, n=n, window=window, several_channels=several),
+    )
+    if transition:
         values = {"data": first["real_at_steps"][..., 0]}
         values |= {m: a["fake_at_steps"][..., 0] for m, a in arrays.items()}
         yield Drawn(
@@ -56,7 +64,7 @@ def figures(
         yield Drawn(
             f"figure2_{stem}",
             samples(series, f"value; 1 is the {dataset.meta['unit']}", title),
-            caption("figure2", what=what, n=n, several_channels=bool(c.head["channels"] > 1)),
+            caption("figure2", what=what, n=n, several_channels=several),
         )
 
 
@@ -71,28 +79,45 @@ def _band(arrays: Mapping[str, np.ndarray], name: str) -> Float[np.ndarray, "3 L
     return np.stack([arrays[f"{name}_{part}"][:, 0] for part in ("mean", "low", "high")])
 
 
-def mean_trajectories(bands: Mapping[str, Float[np.ndarray, "3 L"]], title: str) -> Figure:
-    """Plot mean and band against time, a panel for the data and one for each model.
+def bands(
+    real: Float[np.ndarray, "3 L"],
+    generated: Mapping[str, Float[np.ndarray, "3 L"]],
+    title: str,
+    window: int | None = None,
+) -> Figure:
+    """Plot mean and band of each model's series against time, in panels, over those of real ones.
 
     Parameters
     ----------
-    bands : mapping
-        "data" and models -> mean, lower and upper end at each step. Step 0 is left out: the axis is
-        logarithmic, since the transition lies in the first tenth of the grid.
+    real : array
+        Mean, lower and upper end at each step.
+    generated : mapping
+        Models -> the same of theirs.
     title : str
+    window : int, optional
+        Steps that are averaged. Without it all are shown but the first, on a logarithmic axis: a
+        transition lies in the first tenth of the grid.
     """
-    figure, axes = panels(len(bands), 2.0, 1.9, (0.6, 0.5), sharex=True, sharey=True)
-    real = bands["data"]
-    for ax, (name, (mean, low, high)) in zip(axes.flat, bands.items(), strict=False):
-        t = np.arange(1, len(mean))
-        ax.fill_between(t, low[1:], high[1:], color=colour(name), alpha=0.25, linewidth=0)
-        ax.plot(t, mean[1:], color=colour(name))
-        if name != "data":
-            ax.plot(t, real[0, 1:], color=DATA, linestyle="--", linewidth=0.8)
-        ax.set(title=catalogue.label(name), xscale="log")
-        log_ticks(ax.xaxis)
-    axes[0, 0].set_ylim(*limits(np.stack(list(bands.values())), real))
-    figure.supxlabel("time step")
+    figure, axes = panels(len(generated), 1.35, "time step", sharex=True, sharey=True)
+    length = real.shape[1]
+    starts = np.arange(0, length, window) if window else np.arange(1, length)
+    sizes = np.diff(starts, append=length)
+    t = starts + (sizes - 1) / 2
+    real, *others = (
+        np.add.reduceat(band, starts, axis=1) / sizes for band in (real, *generated.values())
+    )
+    for ax, name, (mean, low, high) in zip(axes.flat, generated, others, strict=False):
+        ax.fill_between(t, real[1], real[2], color=BAND, linewidth=0)
+        ax.fill_between(t, low, high, color=colour(name), alpha=0.35, linewidth=0)
+        ax.plot(t, real[0], color=DATA, linewidth=0.8)
+        ax.plot(t, mean, color=colour(name))
+        ax.set(title=catalogue.label(name))
+        if not window:
+            ax.set_xscale("log")
+            log_ticks(ax.xaxis)
+    axes[0, 0].set(xlim=(t[0], t[-1]), ylim=limits(np.stack([real, *others]), real))
+    names = ["test series", "samples"]
+    figure.legend(axes[0, 0].collections, names, loc="outside lower center", ncols=2)
     figure.supylabel("value")
     figure.suptitle(title)
     return figure
@@ -103,8 +128,8 @@ def step_histograms(
 ) -> Figure:
     """Plot histograms at some steps (columns) of the data and of each model (rows)."""
     rows = len(values)
-    figure = Figure(figsize=(7.0, 1.15 * rows + 0.7))
-    axes = figure.subplots(rows, len(steps), sharex=True, sharey="col", squeeze=False)
+    figure = Figure(figsize=(PAGE, 0.55 * rows + 0.8))
+    axes = figure.subplots(rows, len(steps), sharex=True, sharey=True, squeeze=False)
     real = values["data"]
     edges = np.linspace(real.min(), real.max(), BINS + 1)
     for line, (name, drawn) in zip(axes, values.items(), strict=True):
@@ -112,12 +137,12 @@ def step_histograms(
             ax.stairs(_shares(drawn[:, k], edges), edges, fill=True, color=colour(name), alpha=0.8)
             if name != "data":
                 ax.stairs(_shares(real[:, k], edges), edges, color=DATA, linewidth=0.7)
-            ax.yaxis.set_major_locator(MaxNLocator(3))
-        line[0].set_ylabel(f"{catalogue.label(name)}\nshare")
+    axes[0, 0].yaxis.set_major_locator(MaxNLocator(2, steps=[1, 2, 5, 10]))
+    label_rows(axes[:, 0], values)
     for ax, step in zip(axes[0], steps, strict=True):
         ax.set_title(f"step {step}")
-    for ax in axes[-1]:
-        ax.set_xlabel("value")
+    figure.supxlabel("value")
+    figure.supylabel("share of the series")
     figure.suptitle(title)
     return figure
 
@@ -130,18 +155,17 @@ def _shares(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
 def samples(series: Mapping[str, Float[np.ndarray, "k L"]], unit: str, title: str) -> Figure:
     """Plot single series, a row for each name: "data" and the models."""
     rows, (columns, length) = len(series), series["data"].shape
-    figure = Figure(figsize=(7.0, 1.05 * rows + 0.8))
+    figure = Figure(figsize=(PAGE, 0.55 * rows + 0.8))
     axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     for line, (name, some) in zip(axes, series.items(), strict=True):
         for ax, values in zip(line, some, strict=True):
-            ax.plot(values, color=colour(name), linewidth=0.7)
-        line[0].set_ylabel("real" if name == "data" else catalogue.label(name))
+            ax.plot(values, color=colour(name), linewidth=0.7 if length <= 200 else 0.4)
+    label_rows(axes[:, 0], series)
     axes[0, 0].set(
         xlim=(0, length - 1),
         ylim=limits(np.concatenate(list(series.values())), series["data"]),
     )
-    for ax in axes[-1]:
-        ax.set_xlabel("time step")
-    figure.supylabel(unit)
+    figure.supxlabel("time step")
+    label_side(figure, unit)
     figure.suptitle(title)
     return figure

@@ -9,7 +9,16 @@ from matplotlib.ticker import FixedLocator, NullLocator
 from harness import catalogue
 from harness.measurements import BATCHES, ITERATIONS, Kind, Measurement, RunTime
 from harness.present import published
-from harness.present.figures.style import DATA, MARKERS, Drawn, caption, colour, log_ticks
+from harness.present.figures.style import (
+    DATA,
+    MARKERS,
+    PAGE,
+    Drawn,
+    caption,
+    colour,
+    label_right,
+    log_ticks,
+)
 from harness.present.run_times import Study, elapsed, own_memory, studies
 
 MIB = 2**20
@@ -34,7 +43,7 @@ def figures(records: Sequence[RunTime]) -> Iterator[Drawn]:
 
 def growth(study: Study) -> Figure:
     """Plot times and memory against length, and a legend with the slopes."""
-    figure = Figure(figsize=(7.4, 5.0))
+    figure = Figure(figsize=(PAGE, max(4.6, 0.32 * len(study.models) + 1.4)))
     axes = figure.subplots(2, 3)
     for ax, kind in zip(axes[0], ("training", "reconstruction", "generation"), strict=True):
         times = ITERATIONS[kind] if kind == "training" else 1
@@ -46,13 +55,11 @@ def growth(study: Study) -> Figure:
     a_step, memory, legend = axes[1]
     _panel(a_step, study, "generation", lambda m, length: elapsed(m) / m.batch / length)
     a_step.set(title="generation, a step of a series", ylabel="seconds")
-    _panel(
-        memory, study, "training", lambda m, _: (m.peak_memory_bytes or 0) / MIB,
-        per_batch=True,
-    )  # fmt: skip
+    _panel(memory, study, "training", lambda m, _: _mebibytes(m), per_batch=True)
     memory.set(title="peak memory of training", ylabel="MiB")
     for ax in axes.flat[:-1]:
         _finish(ax, study)
+    _smaller(memory, study)
     _legend(legend, study)
     figure.suptitle(f"Run time against length. {study.title}")
     return figure
@@ -67,24 +74,36 @@ def _panel(
 ) -> None:
     """A line for each model; hollow markers where less was measured than asked for.
 
-    Values `per_batch` of a smaller batch stand apart from the line, beside their batch.
+    Values `per_batch` of a smaller batch stand apart from the line.
     """
     for i, model in enumerate(study.models):
         found = {n: study.measurement(model, kind, n) for n in study.lengths}
         values = {n: of(m, n) for n, m in found.items() if m and m.status == "done"}
         style = {"color": colour(model), "marker": MARKERS[i % len(MARKERS)], "markersize": 4}
-        smaller = {n: m.batch for n, m in found.items() if m and m.batch < BATCHES[0]}
+        smaller = {n for n, m in found.items() if m and m.batch < BATCHES[0]}
         line = [n for n in values if not (per_batch and n in smaller)]
         ax.plot(line, [values[n] for n in line], **style)
         for n, value in values.items():
             if n in smaller or ((m := found[n]) and m.iterations < m.wanted):
                 ax.plot(n, value, markerfacecolor="white", **style)
-            if per_batch and n in smaller:
-                ax.annotate(f"{smaller[n]}", (n, value), (-4, 0), textcoords="offset points",
-                            ha="right", va="center", fontsize=6, color=colour(model))  # fmt: skip
         lost = [n for n, m in found.items() if m and m.status == "oom"]
         ax.plot(lost, [0.98 - 0.025 * i] * len(lost), "+", color=colour(model), markersize=5,
                 transform=ax.get_xaxis_transform(), in_layout=False)  # fmt: skip
+
+
+def _mebibytes(m: Measurement) -> float:
+    return (m.peak_memory_bytes or 0) / MIB
+
+
+def _smaller(ax: Axes, study: Study) -> None:
+    """The batch beside the memory of each smaller one."""
+    ax.margins(x=0.12)  # room for it
+    for n in study.lengths:
+        found = {model: study.measurement(model, "training", n) for model in study.models}
+        label_right(ax, float(n), [
+            (_mebibytes(m), f"{m.batch}", colour(model))
+            for model, m in found.items() if m and m.status == "done" and m.batch < BATCHES[0]
+        ])  # fmt: skip
 
 
 def _late(ax: Axes, study: Study, kind: Kind, series: int) -> None:
@@ -103,7 +122,8 @@ def _claimed(ax: Axes, study: Study, kind: Kind, series: int) -> None:
     ax.plot(list(known), list(known.values()), ":", color=DATA, linewidth=0.8)
     if known:
         n, name = max(known), f"{factor} × {catalogue.label(study.ours)}"
-        ax.text(n, 1.1 * known[n], name, ha="right", va="bottom", fontsize=6)
+        ax.text(n, 1.2 * known[n], name, ha="right", va="bottom", fontsize=7)
+        ax.margins(y=0.12)  # room for it
 
 
 def _finish(ax: Axes, study: Study) -> None:
@@ -122,20 +142,20 @@ def _legend(ax: Axes, study: Study) -> None:
     ax.set_axis_off()
     columns: dict[str, tuple[Kind, Callable[[Measurement], float]]] = {
         "train": ("training", elapsed),
-        "recon.": ("reconstruction", elapsed),
+        "rec.": ("reconstruction", elapsed),
         "gen.": ("generation", elapsed),
         "mem.": ("training", own_memory),
     }
-    places = [0.58 + 0.15 * k for k in range(len(columns))]
-    ax.text(places[0] - 0.06, -1.2, "slope", va="center", fontsize=7)
+    places = [0.78 + 0.185 * k for k in range(len(columns))]
+    ax.text(places[0] - 0.08, -1.3, "slopes", va="center", fontsize=7)
     for x, name in zip(places, columns, strict=True):
-        ax.text(x, -0.4, name, ha="center", va="center", fontsize=6)
+        ax.text(x, -0.4, name, ha="center", va="center", fontsize=7)
     for i, model in enumerate(study.models):  # i is that of the marker in `_panel`
-        ax.plot([0, 0.1], [i + 0.4] * 2, color=colour(model))
-        ax.plot(0.05, i + 0.4, MARKERS[i % len(MARKERS)], color=colour(model), markersize=4)
-        ax.text(0.14, i + 0.4, catalogue.label(model), va="center", fontsize=7)
+        ax.plot([0, 0.08], [i + 0.4] * 2, color=colour(model))
+        ax.plot(0.04, i + 0.4, MARKERS[i % len(MARKERS)], color=colour(model), markersize=4)
+        ax.text(0.1, i + 0.4, catalogue.label(model), va="center", fontsize=7)
         for x, (kind, of) in zip(places, columns.values(), strict=True):
             fit = study.growth(model, kind, of)
             ax.text(x, i + 0.4, f"{fit.slope:.2f}" if fit else "–", ha="center", va="center",
-                    fontsize=6)  # fmt: skip
+                    fontsize=7)  # fmt: skip
     ax.set_in_layout(False)  # it takes the room that the panels leave

@@ -15,15 +15,22 @@ from harness import catalogue
 from harness.present.comparison import Comparison
 from harness.present.figures.shown import Shown, names_and_seeds, prepared
 from harness.present.figures.style import (
+    COLUMN,
     CONTROL,
     DASHES,
     DATA,
     MARKERS,
+    PAGE,
     Drawn,
     caption,
     colour,
+    label_right,
+    label_rows,
+    label_side,
     log_ticks,
 )
+
+GIVEN = "0.55"  # values that are not to be predicted
 
 
 def figures(
@@ -111,32 +118,32 @@ def predictions(
     """
     first = next(iter(examples.values()))
     rows, columns = len(examples), len(first.t)
-    figure = Figure(figsize=(2.3 * columns + 0.6, 1.05 * rows + 0.9))
+    figure = Figure(figsize=(PAGE, 0.75 * rows + 0.9))
     axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     crowd = max((first.shown | first.target).sum(1))
-    size = float(np.clip(24 / np.sqrt(crowd), 0.9, 2.4))
+    size = float(np.clip(24 / np.sqrt(crowd), 1.2, 2.4))
     for line, (name, one) in zip(axes, examples.items(), strict=True):
         for k, ax in enumerate(line):
-            t, x, shown, target = one.t[k], one.x[k], one.shown[k], one.target[k]
-            ax.fill_between(t, one.low[k], one.high[k], color=colour(name), alpha=0.25,
+            t, x, target = one.t[k], one.x[k], one.target[k]
+            ax.fill_between(t, one.low[k], one.high[k], color=colour(name), alpha=0.3,
                             linewidth=0)  # fmt: skip
             ax.plot(t, one.mean[k], color=colour(name), zorder=3)
-            hidden = target & ~shown
-            ax.plot(t[shown], x[shown], "o", color=DATA, markersize=0.7 * size)
-            ax.plot(t[hidden], x[hidden], "o", color=DATA, markersize=size, markerfacecolor="none",
-                    markeredgewidth=0.2 * size)  # fmt: skip
-        line[0].set_ylabel(catalogue.label(name))
+            given = one.shown[k] & ~target
+            dot = {"markersize": size, "markeredgewidth": 0}
+            ax.plot(t[target], x[target], "o", color=DATA, **dot)
+            ax.plot(t[given], x[given], "o", color=GIVEN, **dot)
+    label_rows(axes[:, 0], examples)
     observed = first.x[first.shown | first.target]
     margin = 0.25 * (float(np.ptp(observed)) or 1.0)
     axes[0, 0].set_ylim(observed.min() - margin, observed.max() + margin)
     for k, ax in enumerate(axes[0]):
         ax.set_title(f"test record {k + 1}")
     hidden = (first.target & ~first.shown).any()
-    names = ["shown", "hidden, to predict"] if hidden else ["shown and to predict"]
+    names = ["hidden, to predict", "shown"] if hidden else ["shown and to predict"]
     dots = axes[0, 0].lines[1 : len(names) + 1]
-    figure.legend(dots, names, loc="outside lower right", ncols=2)
-    figure.supxlabel(axis_labels[0])
-    figure.supylabel(axis_labels[1])
+    figure.legend(dots, names, loc="outside lower right", ncols=2, markerscale=2.4 / size)
+    axes[-1, columns // 2].set_xlabel(axis_labels[0])
+    label_side(figure, axis_labels[1])
     figure.suptitle(title)
     return figure
 
@@ -171,25 +178,28 @@ def hidden_share(lines: pd.DataFrame, name: str, title: str) -> Figure:
         Of the error.
     title : str
     """
-    figure = Figure(figsize=(5.6, 3.4))
+    rows = [(str(model), own) for model, own in lines.groupby("model", sort=False)]
+    figure = Figure(figsize=(COLUMN, max(3.0, 0.15 * len(rows) + 1.0)))
     ax = figure.subplots()
     models = controls = 0
-    for model, own in lines.groupby("model", sort=False):
+    ends = []
+    for model, own in rows:
         style: dict[str, Any]
         if own["control"].to_numpy().any():
             style = {"color": CONTROL, "linestyle": DASHES[controls % len(DASHES)]}
             controls += 1
         else:
             marker = MARKERS[models % len(MARKERS)]
-            style = {"color": colour(str(model)), "marker": marker, "markersize": 3}
+            style = {"color": colour(model), "marker": marker, "markersize": 3}
             models += 1
         ax.errorbar(own["share"], own["value"], yerr=own["spread"],
-                    label=catalogue.label(str(model)), linewidth=1.0, elinewidth=0.6,
-                    **style)  # fmt: skip
+                    linewidth=1.0, elinewidth=0.6, **style)  # fmt: skip
+        last = own.loc[own["share"].idxmax()]
+        ends.append((last["value"], catalogue.label(model), style["color"]))
     if lines["value"].max() > 0:
         ax.set_yscale("log")
         log_ticks(ax.yaxis)
     ax.set(xlabel="hidden time points, %", ylabel=name, xticks=sorted(lines["share"].unique()))
-    figure.legend(loc="outside right center")
+    label_right(ax, lines["share"].max(), ends)
     figure.suptitle(title)
     return figure

@@ -4,12 +4,24 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 
 from harness import catalogue
 from harness.present.comparison import Comparison
-from harness.present.figures.style import CONTROL, Drawn, caption, colour, log_ticks
+from harness.present.figures.style import (
+    BAND,
+    CONTROL,
+    DATA,
+    PAGE,
+    Drawn,
+    caption,
+    colour,
+    log_ticks,
+)
 from harness.present.quantities import Quantity
 from harness.present.text import number, shared_ending
 
@@ -68,12 +80,13 @@ def score_intervals(
     """
     rows = [(str(name), own) for name, own in lines.groupby("model", sort=False)]
     n_models = lines.loc[~lines["control"], "model"].nunique()
-    figure = Figure(figsize=(7.0, 0.25 * len(rows) + 1.1))
+    seeds = lines["seed"].nunique()
+    figure = Figure(figsize=(PAGE, (0.16 + 0.03 * seeds) * len(rows) + 1.3))
     axes = figure.subplots(1, len(quantities), sharey=True, squeeze=False)[0]
     for ax, quantity in zip(axes, quantities, strict=True):
         if quantity.name in floors:
             value, spread = floors[quantity.name]
-            ax.axvspan(value - spread, value + spread, color="0.85", linewidth=0)
+            ax.axvspan(value - spread, value + spread, color=BAND, linewidth=0)
         if quantity.ceiling is not None:
             ax.axvline(quantity.ceiling, color=CONTROL, linestyle=":", linewidth=0.8)
         _dots(ax, quantity, rows)
@@ -83,6 +96,14 @@ def score_intervals(
         ax.set_xlabel(f"{quantity.label}, {quantity.unit}\nbetter to the {side}")
         ax.set_ylim(len(rows) - 0.5, -0.5)
     axes[0].set_yticks(range(len(rows)), [_name_and_seeds(name, own) for name, own in rows])
+    keys: dict[str, Artist] = {
+        "a seed, ± standard deviation": Line2D([], [], color=DATA, marker="o", markersize=3)
+    }
+    if floors:
+        keys["noise floor: real series as samples"] = Patch(color=BAND)
+    if any(quantity.ceiling is not None for quantity in quantities):
+        keys["classifier at chance, ln 2"] = Line2D([], [], color=CONTROL, linestyle=":")
+    figure.legend(keys.values(), keys.keys(), loc="outside lower center", ncols=len(keys))
     figure.suptitle(title)
     return figure
 
@@ -98,15 +119,17 @@ def _dots(ax: Axes, quantity: Quantity, rows: Sequence[tuple[str, pd.DataFrame]]
     else:
         end = -np.inf
     for y, ((name, own), found) in enumerate(zip(rows, scores, strict=True)):
+        ax.axhline(y, color="0.93", linewidth=0.6, zorder=0)
         shade = CONTROL if own["control"].iloc[0] else colour(name)
         style = {"va": "center", "color": shade, "fontsize": 7,
+                 "bbox": {"facecolor": "white", "edgecolor": "none", "pad": 1},
                  "transform": ax.get_yaxis_transform()}  # fmt: skip
         found = found.dropna(subset="value")
         near, far = found[found["value"] > end], found[found["value"] <= end]
         if len(far):
             text = ", ".join(dict.fromkeys(number(value, 2) for value in far["value"]))
             ax.text(0.02, y, text, ha="left", **style)
-        half = 0.2 if len(near) > 1 else 0.0
+        half = min(0.1 * (len(near) - 1), 0.32)
         ax.errorbar(
             near["value"],
             y + np.linspace(-half, half, len(near)),
@@ -119,9 +142,9 @@ def _dots(ax: Axes, quantity: Quantity, rows: Sequence[tuple[str, pd.DataFrame]]
         if found.empty:
             ends = own["ending"].dropna().tolist()
             why = shared_ending(ends) if ends else "no such score"
-            white = {"facecolor": "white", "edgecolor": "none", "pad": 1}
-            ax.text(0.5, y, why, ha="center", bbox=white, **style)
+            ax.text(0.5, y, why, ha="center", **style)
     if ax.get_xscale() == "log":
+        ax.set_xlim(left=max(ax.get_xlim()[0], end))  # a floor may lie below
         log_ticks(ax.xaxis)
 
 

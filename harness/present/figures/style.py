@@ -6,7 +6,8 @@ many models cross, markers differ as well. The same results give the same bytes.
 
 import json
 import math
-from collections.abc import Iterable
+import textwrap
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter
+from matplotlib.ticker import LogFormatterMathtext, LogLocator, NullFormatter
+from matplotlib.transforms import offset_copy
+from scipy.optimize import isotonic_regression
 
 from datasets.files import replacing
 from harness import catalogue
@@ -26,9 +29,10 @@ from harness.records import write_json
 STYLE = Path(__file__).with_name("figures.mplstyle")
 CAPTIONS = "captions.json"
 DATA, CONTROL = "black", "#777777"
+BAND = "0.82"  # of what is real, behind what is generated
 MARKERS = "osD^v<>phX"
 DASHES = ("--", ":", "-.", "-")
-PER_LINE = 3  # panels beside each other: text stays readable at the width of a page
+COLUMN, PAGE = 3.3, 6.75  # widths in inches: printed, text has the size that it is drawn with
 
 
 @dataclass(frozen=True)
@@ -86,34 +90,85 @@ def colour(name: str) -> str:
 
 
 def panels(
-    n: int, width: float, height: float, extra: tuple[float, float], **options: Any
+    n: int, height: float, xlabel: str, per_line: int = 4, **options: Any
 ) -> tuple[Figure, np.ndarray]:
-    """Return a figure of `n` panels, a few on a line, and their axes.
+    """Return a figure of `n` panels on as few, equally long lines as fit the page, and their axes.
 
     Parameters
     ----------
     n : int
-    width, height : float
-        Inches of a panel.
-    extra : (float, float)
-        Inches of the figure beyond its panels.
+    height : float
+        Inches of a panel; a single line of panels is a little taller.
+    xlabel : str
+        Written below the lowest panel of each column.
+    per_line : int
+        The most panels beside each other.
     options
         Of `Figure.subplots`.
     """
-    columns = min(n, PER_LINE)
-    rows = math.ceil(n / columns)
-    figure = Figure(figsize=(width * columns + extra[0], height * rows + extra[1]))
+    rows = math.ceil(n / per_line)
+    columns = math.ceil(n / rows)
+    width = min(PAGE, max(COLUMN, 2.3 * columns))
+    figure = Figure(figsize=(width, height * max(rows, 1.4) + 0.6))
     axes = figure.subplots(rows, columns, squeeze=False, **options)
     for ax in axes.flat[n:]:
         ax.remove()
+    for ax in axes.flat[n - columns : n]:  # the lowest of each column, whatever axes are shared
+        ax.tick_params(labelbottom=True)
+        ax.set_xlabel(xlabel)
     return figure, axes
 
 
+def label_rows(axes: Iterable[Axes], names: Iterable[str]) -> None:
+    """Write the names of rows left of their first panels, level and under each other."""
+    for ax, name in zip(axes, names, strict=True):
+        ax.set_ylabel(catalogue.label(name), rotation=0, ha="right", va="center")
+
+
+def label_side(figure: Figure, text: str) -> None:
+    """Write what the vertical axes show along the figure's side, in as many lines as it needs."""
+    letters = int(13 * figure.get_figheight())  # that fit the height
+    figure.supylabel(textwrap.fill(text, letters))
+
+
+def label_right(ax: Axes, x: float, labels: Sequence[tuple[float, str, str]]) -> None:
+    """Write labels right of points with the same x, moved apart where they would overlap.
+
+    Parameters
+    ----------
+    ax : Axes
+        With its final limits.
+    x : float
+    labels : sequence of (float, str, str)
+        The point's value, text and colour.
+    """
+    if not labels:
+        return
+    labels = sorted(labels)
+    size = 7  # points
+    figure = ax.get_figure(root=True)
+    assert figure is not None
+    gap = 1.2 * size / (72 * ax.get_window_extent().height / figure.dpi)
+    points = [(x, value) for value, _, _ in labels]
+    apart = gap * np.arange(len(labels))
+    wanted = (ax.transScale + ax.transLimits).transform(points)[:, 1] - apart
+    places = isotonic_regression(wanted).x + apart  # the nearest places that keep the gaps
+    beside = offset_copy(ax.get_xaxis_transform(), figure, x=9, units="points")
+    for point, place, (_, text, shade) in zip(points, places, labels, strict=True):
+        line = {"arrowstyle": "-", "color": shade, "linewidth": 0.5, "shrinkA": 1, "shrinkB": 2,
+                "relpos": (0, 0.5)}  # fmt: skip
+        ax.annotate(text, point, (x, place), textcoords=beside, va="center", color=shade,
+                    fontsize=size, arrowprops=line)  # fmt: skip
+
+
 def log_ticks(axis: Axis) -> None:
-    """Put plain numbers at 1 and 3 of each decade, at 1 alone where they would be too many."""
+    """Label a logarithmic axis with plain numbers, or powers of ten where those would be long."""
     low, high = axis.get_view_interval()
-    axis.set_major_locator(LogLocator(subs=(1, 3) if high < 2e3 * low else (1,)))
-    axis.set_major_formatter("{x:g}")
+    few = ((5, (1, 1.5, 2, 3, 4, 5, 7)), (20, (1, 2, 3, 5, 7)), (1e3, (1, 3)))
+    subs = next((subs for factor, subs in few if high < factor * low), (1,))
+    plain = low > 3e-4 and high < 3e4
+    axis.set_major_locator(LogLocator(subs=subs))
+    axis.set_major_formatter("{x:g}" if plain else LogFormatterMathtext())
     axis.set_minor_formatter(NullFormatter())
 
 
@@ -124,12 +179,12 @@ def scale_losses(ax: Axes, values: np.ndarray) -> None:
         ax.set_yscale("log")
         log_ticks(ax.yaxis)
     elif high - low > 20:
-        ax.set_yscale("symlog")
+        ax.set_yscale("symlog", linthresh=10 if low < -3 else 1)
 
 
 def limits(values: np.ndarray, real: np.ndarray) -> tuple[float, float]:
-    """Return limits that show all values, but no more than the real range again on each side."""
-    span = float(np.ptp(real))
+    """Return limits that show all values, but no more than half the real range on each side."""
+    span = 0.5 * float(np.ptp(real))
     low = max(float(values.min()), float(real.min()) - span)
     high = min(float(values.max()), float(real.max()) + span)
     return low - 0.05 * (high - low), high + 0.05 * (high - low)

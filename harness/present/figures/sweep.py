@@ -12,7 +12,7 @@ from harness.present.tables.sweep import chosen
 from harness.sweeps import parts
 
 # Differences alone count: an objective such as a negative likelihood has no zero.
-LOSS = Quantity("validation", "", "", "above the lowest", "validation loss")
+LOSS = Quantity("validation", "", "", "above lowest", "validation loss")
 
 
 def figures(c: Comparison, stem: str, what: str) -> Iterator[Drawn]:

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from harness import catalogue
 from harness.present import files
@@ -98,18 +99,21 @@ def trace_lines(
     shade, title : str
         Colour of the lines; title of the figure.
     """
-    figure, axes = panels(len(wanted), 2.0, 1.9, (0.3, 0.6), sharex=True)
+    figure, axes = panels(len(wanted), 1.7, "optimiser step", per_line=3, sharex=True)
+    keys = {"the cell's last step": Line2D([], [], color=CONTROL, linewidth=0.6)}
+    if ends["best_step"].notna().any():
+        keys["the step that is scored"] = Line2D([], [], color=DATA, linestyle=":", linewidth=0.8)
     for ax, (name, lines) in zip(axes.flat, wanted.items(), strict=False):
         for score, (label, line) in lines.items():
-            for k, (_, own) in enumerate(points.groupby("seed")):
-                ax.plot(own["step"], own[score], "o" + line, color=shade, alpha=0.8, markersize=2.5,
-                        label=None if k else label)  # fmt: skip
+            for _, own in points.groupby("seed"):
+                (drawn,) = ax.plot(own["step"], own[score], "o" + line, color=shade, alpha=0.8,
+                                   markersize=2.5)  # fmt: skip
+                if len(lines) > 1:
+                    keys[label] = drawn
         _marks(ax, points, ends)
         _scales(ax, points, lines)
         ax.set(title=name)
-        if len(lines) > 1:
-            ax.legend()
-    figure.supxlabel("optimiser step")
+    figure.legend(keys.values(), keys.keys(), loc="outside lower center", ncols=len(keys))
     figure.suptitle(title)
     return figure
 

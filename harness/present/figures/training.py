@@ -4,8 +4,9 @@ from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from harness import catalogue
 from harness.present import files
@@ -24,7 +25,10 @@ def figures(c: Comparison, stem: str, what: str) -> Iterator[Drawn]:
 
 
 def curves(c: Comparison) -> pd.DataFrame:
-    """Return the histories of all models under each other, as `training_curves` takes them."""
+    """Return the histories of all models under each other, as `training_curves` takes them.
+
+    Models that log a single step, since they are fitted in closed form, have no curve.
+    """
     found = []
     for cell in c.cells[~c.cells["control"]].itertuples():
         history = files.history(cell.folder)
@@ -44,7 +48,10 @@ def curves(c: Comparison) -> pd.DataFrame:
                 }
             )
         )
-    return pd.concat(found, ignore_index=True) if found else pd.DataFrame()
+    if not found:
+        return pd.DataFrame()
+    lines = pd.concat(found, ignore_index=True)
+    return lines[lines.groupby("model")["step"].transform("nunique") > 1]
 
 
 def training_curves(lines: pd.DataFrame, title: str) -> Figure:
@@ -57,19 +64,25 @@ def training_curves(lines: pd.DataFrame, title: str) -> Figure:
     title : str
     """
     rows = [(str(model), own) for model, own in lines.groupby("model", sort=False)]
-    figure, axes = panels(len(rows), 2.3, 2.0, (0.4, 0.4))
+    figure, axes = panels(len(rows), 1.45, "optimiser step")
     for ax, (model, own) in zip(axes.flat, rows, strict=False):
-        drawn = [("loss", "-")]
-        if own["validation_loss"].notna().any():  # a GAN has none
-            drawn.append(("validation_loss", "--"))
-        for loss, line in drawn:
-            sns.lineplot(own, x="step", y=loss, units="seed", estimator=None, linestyle=line,
-                         color=colour(model), alpha=0.8, ax=ax)  # fmt: skip
+        for _, one in own.groupby("seed"):
+            for loss, line in {"loss": "-", "validation_loss": "--"}.items():
+                known = one.dropna(subset=loss)  # a GAN has no validation loss
+                ax.plot(known["step"], known[loss], line, color=colour(model), alpha=0.8,
+                        linewidth=0.8)  # fmt: skip
         ends = own.groupby("seed").tail(1).dropna(subset="ending")
         ax.plot(ends["step"], ends["loss"], "x", color=DATA)
         scale_losses(ax, own[["loss", "validation_loss"]].to_numpy(dtype=float))
-        ax.set(title=catalogue.label(model), xlabel="optimiser step", ylabel="")
-    for ax in axes[:, 0]:
-        ax.set_ylabel("loss")
+        ax.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
+        ax.set_title(catalogue.label(model))
+    keys = {
+        "training": Line2D([], [], color=DATA),
+        "validation": Line2D([], [], color=DATA, linestyle="--"),
+    }
+    if lines["ending"].notna().any():
+        keys["not done"] = Line2D([], [], color=DATA, marker="x", linestyle="")
+    figure.legend(keys.values(), keys.keys(), loc="outside lower center", ncols=3)
+    figure.supylabel("loss")
     figure.suptitle(title)
     return figure
