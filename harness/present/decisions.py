@@ -43,6 +43,19 @@ def told_apart(c: Comparison, suffix: str = "") -> pd.Series:
     return in_words(c, f"p_all{suffix}", "told apart", by)
 
 
+def told_apart_in(c: Comparison) -> pd.Series:
+    """Return in short for each row whether it is told apart: "yes" or "no", of more seeds "2/3".
+
+    Rows without a decision are left out.
+    """
+    done = c.lines[c.lines["status"].eq("done") & c.lines["score"].eq("p_all")]
+    found = done.dropna(subset="value").groupby("model")["value"].agg(
+        lambda p: ("yes" if p.item() <= LEVEL else "no") if len(p) == 1
+        else f"{(p <= LEVEL).sum()}/{len(p)}"
+    )  # fmt: skip
+    return found.astype(str)
+
+
 def in_words(c: Comparison, score: str, yes: str, by: Mapping[str, str]) -> pd.Series:
     """Return for each row what a p decides, or why it is not known.
 

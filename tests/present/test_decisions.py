@@ -232,13 +232,24 @@ def test_a_cell_for_each_row_data_set_and_distance() -> None:
     (mesh,) = meshes(figure)
     labels = [label.get_text() for label in ax.get_yticklabels()]
     assert labels == ["LS4", "Latent ODE", "RNN-VAE", "Gaussian"]
-    assert [label.get_text() for label in ax.get_xticklabels()] == 2 * [*outputs.DISTANCES]
-    assert mesh.shape == (4, 10)
+    assert [label.get_text() for label in ax.get_xticklabels()] == 2 * [
+        "told apart", *outputs.DISTANCES
+    ]  # fmt: skip
+    assert mesh.shape == (4, 12)
     assert mesh.count() == 5 * 5  # LS4 and Gaussian twice, RNN-VAE once
     texts = [text.get_text() for text in ax.texts]
     assert texts.count("diverged at step 12") == 2
     assert texts.count("2.50") == 3 and texts.count("0.10") == 2
     assert [text for text in texts if "\n" in text] == ["NN5 Daily\nn = 23", "Solar Weekly\nn = 28"]
+
+
+def test_it_says_in_how_many_seeds_a_row_is_told_apart() -> None:
+    found = outputs.compare(
+        [outputs.tested(p=0.01), outputs.tested("rnn_vae"), outputs.tested("gaussian", p=0.05),
+         outputs.tested("gaussian", seed=1)]
+    )  # fmt: skip
+    verdicts = decisions.told_apart_in(found[0])
+    assert verdicts.to_dict() == {"ls4": "yes", "rnn_vae": "no", "gaussian": "1/2"}
 
 
 def test_colours_end_and_texts_do_not() -> None:
@@ -272,8 +283,9 @@ def test_weak_distances_are_grey() -> None:
     power = outputs.power(spectrum=0.2, energy=0.4)
     figure = drawn([outputs.tested(), outputs.tested("gaussian")], power)
     coloured, grey = meshes(figure)
-    np.testing.assert_array_equal(coloured.mask[0], [False, True, False, True, False])
-    np.testing.assert_array_equal(grey.mask, ~coloured.mask)
+    np.testing.assert_array_equal(coloured.mask[0, 1:], [False, True, False, True, False])
+    np.testing.assert_array_equal(grey.mask[:, 1:], ~coloured.mask[:, 1:])
+    assert coloured.mask[:, 0].all() and grey.mask[:, 0].all()  # whether it is told apart
     assert sum("." in text.get_text() for text in figure.axes[0].texts) == 10
     (found,) = heat_map.figures(outputs.compare([outputs.tested()]), [power])
     assert "Grey:" in found.caption

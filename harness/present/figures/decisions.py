@@ -15,11 +15,12 @@ from matplotlib.ticker import NullLocator
 from harness import catalogue
 from harness.powers import Power
 from harness.present.comparison import Comparison, place
-from harness.present.decisions import decided, decimals, distances, power_of
+from harness.present.decisions import decided, decimals, distances, power_of, told_apart_in
 from harness.present.figures.style import CONTROL, DATA, PAGE, Drawn, caption
 from harness.present.tables.scores import which, with_any
 
 LOW, HIGH = 0.4, 10.0  # effects below and above share a colour: there is nothing to see there
+VERDICT = "told apart"  # the first column of each data set
 WEAK = "0.85"  # background of distances that see little
 LABELS, LETTER = 1.4, 0.055  # inches: names of the rows; a letter of how a row ended
 
@@ -33,6 +34,8 @@ class Block:
     title : str
     effects : DataFrame
         Rows x distances: means over seeds; missing where there is none.
+    verdicts : Series of str
+        Whether rows are told apart by all distances together: "yes", "no", "2/3" of the seeds.
     endings : Series of str
         How the rows ended that have none: "timeout at step 31".
     weak : sequence of str
@@ -41,6 +44,7 @@ class Block:
 
     title: str
     effects: pd.DataFrame
+    verdicts: pd.Series
     endings: pd.Series
     weak: Sequence[str]
 
@@ -67,6 +71,7 @@ def _block(c: Comparison, number: str, power: Power | None) -> Block:
     return Block(
         f"{c.head['title']}{number}\nn = {c.head['n_test']}",
         pd.DataFrame(effects),
+        told_apart_in(c),
         c.rows.loc[c.rows["done"] == 0, "endings"],
         power.weak if power else (),
     )
@@ -75,6 +80,8 @@ def _block(c: Comparison, number: str, power: Power | None) -> Block:
 def effect_map(blocks: Sequence[Block], is_control: pd.Series, title: str) -> Figure:
     """Plot effects as a heat map: a row for each model, columns by data set and distance.
 
+    Before the distances of a data set stands whether they tell a row apart together.
+
     Parameters
     ----------
     blocks : sequence of Block
@@ -82,10 +89,17 @@ def effect_map(blocks: Sequence[Block], is_control: pd.Series, title: str) -> Fi
         By model, in the order of the rows: models first, then controls.
     title : str
     """
-    values = pd.concat([b.effects.reindex(is_control.index) for b in blocks], axis=1)
-    weak = np.concatenate([b.effects.columns.isin(b.weak) for b in blocks])
+    columns = [[VERDICT, *b.effects.columns] for b in blocks]
+    values = pd.concat(
+        [
+            b.effects.reindex(is_control.index, columns=c)
+            for b, c in zip(blocks, columns, strict=True)
+        ],
+        axis=1,
+    )
+    weak = np.concatenate([np.isin(c, b.weak) for b, c in zip(blocks, columns, strict=True)])
     weak = np.broadcast_to(weak, values.shape)
-    widths = [b.effects.shape[1] for b in blocks]
+    widths = [len(names) for names in columns]
     starts = np.cumsum([0, *widths])
     cell = min(0.4, (PAGE - LABELS) / values.shape[1])
     figure = Figure(figsize=(LABELS + cell * values.shape[1], 2.1 + 0.19 * len(values)))
@@ -123,6 +137,9 @@ def effect_map(blocks: Sequence[Block], is_control: pd.Series, title: str) -> Fi
     _colour_bar(figure.axes[-1])
     for start, width, block in zip(starts, widths, blocks, strict=False):
         ax.text(start + width / 2, -0.3, block.title, ha="center", va="bottom")
+        for model, verdict in block.verdicts.items():
+            ax.text(start + 0.5, is_control.index.get_loc(model) + 0.5, verdict, ha="center",
+                    va="center", fontsize=7)  # fmt: skip
         for model, ending in block.endings.items():
             y = is_control.index.get_loc(model) + 0.5
             fits = LETTER * len(ending) < cell * width
