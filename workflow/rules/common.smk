@@ -49,6 +49,8 @@ def read_grid():
 
     Every file that they are made from is read.
     """
+    for file in workflow.configfiles:
+        catalogue.read_yaml(Path(file))  # Snakemake has read it, and takes a key that comes twice
     settings = check(Settings, config, "configuration")
     for name in settings.datasets:
         catalogue.check_name("datasets", name, "configuration: datasets: ")
