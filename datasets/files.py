@@ -80,7 +80,7 @@ def load_arrays(path: Path, required: set[str]) -> dict[str, np.ndarray]:
         with parsing(f"{wanted} no zip archive, or a damaged one"):
             archive = zipfile.ZipFile(raw)
         for info in archive.infolist():
-            member = f"{path}: {info.filename}"
+            member = f"{path}: {info.filename!r}"
             if info.compress_type not in METHODS:
                 raise DataError(
                     f"{member}: expected compression method {' or '.join(map(str, METHODS))},"
@@ -91,7 +91,7 @@ def load_arrays(path: Path, required: set[str]) -> dict[str, np.ndarray]:
                 raise DataError(
                     f"{member}: expected at most {largest} bytes, found a size of {info.file_size}"
                 )
-            with parsing(f"{wanted} a damaged member {info.filename}"):
+            with parsing(f"{wanted} a damaged member {info.filename!r}"):
                 file = archive.open(info)
             with file:
                 array = _read(file, info.file_size, member)

@@ -81,8 +81,9 @@ def model_config(model_class: type, fields: dict[str, Any], where: str) -> Any:
     except ValueError:
         raise UserError(f"{where}: expected finite numbers, found {fields}") from None
     for f in dataclasses.fields(config_class):
-        if _lowest(getattr(config, f.name)) < 0 <= _lowest(f.default) < math.inf:
-            raise UserError(f"{where}: {f.name}: expected 0 or more, found {fields[f.name]}")
+        value = getattr(config, f.name)
+        if _lowest(value) < 0 <= _lowest(f.default) < math.inf:
+            raise UserError(f"{where}: {f.name}: expected 0 or more, found {value}")
     return config
 
 

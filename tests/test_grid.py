@@ -64,7 +64,7 @@ def test_mistakes_in_a_data_set(changes: dict, message: str, tmp_path: Path) -> 
         (specs.cell(config={"latent": -3}), "ls4.yaml: latent: expected 0 or more, found -3"),
         (
             specs.cell(config={"pool": [2, -3]}),
-            r"ls4.yaml: pool: expected 0 or more, found \[2, -3",
+            r"ls4.yaml: pool: expected 0 or more, found .2, -3",
         ),
         (specs.cell(config={"lr": -0.1}), "ls4.yaml: lr: expected 0 or more, found -0.1"),
         (specs.cell("ls4.released:LS5"), "module ls4.released has no 'LS5'"),

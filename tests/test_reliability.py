@@ -70,8 +70,8 @@ def test_records_of_impossible_numbers(key: str, value: Any, tmp_path: Path) -> 
         ("npy_header_flip.npy", NO_ARRAY),
         ("npy_huge_shape.npy", "expected 256000000000000 bytes of values for shape (1000000000000"),
         ("npy_timedelta.npy", "expected numbers or text, found values of type timedelta64[s]"),
-        ("npz_method.npz", "samples.npy: expected compression method 0 or 8, found 99"),
-        ("npz_text.npz", f"samples.txt: {NO_ARRAY}"),
+        ("npz_method.npz", "'samples.npy': expected compression method 0 or 8, found 99"),
+        ("npz_text.npz", f"'samples.txt': {NO_ARRAY}"),
     ],
 )
 def test_damaged_arrays(name: str, message: str) -> None:

@@ -58,7 +58,7 @@ def _read(path: Path) -> Float[np.ndarray, "..."]:
         arrays = load_arrays(path, set())
         if "samples" not in arrays and len(arrays) != 1:
             raise UserError(
-                f"{path}: expected one array, or one called 'samples', found {', '.join(arrays)}"
+                f"{path}: expected one array, or one called 'samples', found {list(arrays)}"
             )
         array = arrays["samples"] if "samples" in arrays else next(iter(arrays.values()))
     else:

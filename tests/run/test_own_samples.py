@@ -159,7 +159,7 @@ def broken(kind: str, folder: Path) -> Path:
         ("text", "expected real numbers, found <U1"),
         ("pickle", "expected numbers or text, found values of type object"),
         ("garbage", "expected an array in NumPy's format, found none, or a damaged one"),
-        ("two arrays", "expected one array, or one called 'samples', found a, b"),
+        ("two arrays", "expected one array, or one called 'samples', found ['a', 'b']"),
         ("twice", "expected each array once, found ['samples', 'samples']"),
         ("folder", "cannot be read: Is a directory"),
         ("empty", "expected samples of shape (n, 20, 2)"),
