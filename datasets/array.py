@@ -13,7 +13,7 @@ from jaxtyping import Float64
 from datasets import base
 from datasets.assemble import Rows, assemble
 from datasets.errors import DataError
-from datasets.files import load_arrays
+from datasets.files import load_array, load_arrays
 from datasets.normalisation import expect
 from datasets.text import MISSING, csv_lines, number
 from datasets.tsf import read_tsf
@@ -159,11 +159,7 @@ def _read_array(path: Path) -> Float64[np.ndarray, "N L D"]:
             raise DataError(f"{path}: expected one array, or one called x, found {list(arrays)}")
         array = arrays.get("x", next(iter(arrays.values())))
     else:
-        try:
-            array = np.load(path, allow_pickle=False)
-        except (OSError, EOFError, ValueError, TypeError, SyntaxError, MemoryError) as error:
-            found = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise DataError(f"{path}: expected a .npy file of numbers, found {found}") from None
+        array = load_array(path)
     if array.dtype.kind not in "fiu":
         raise DataError(f"{path}: expected real numbers, found {array.dtype}")
     if array.ndim == 2:

@@ -164,21 +164,23 @@ class Dataset:
         if UNAVAILABLE in arrays:
             raise Unavailable(str(arrays[UNAVAILABLE]))
         require(path, arrays, {"name", "x", "t", "meta", *PARTS, *digests})
-        x = arrays["x"]
+        x, t, text = arrays["x"], arrays["t"], str(arrays["meta"])
+        if x.ndim != 3 or t.shape not in (x.shape[:2], x.shape[1:2]):
+            found = f"{x.shape} and {t.shape}"
+            raise DataError(f"{path}: expected x (N, L, D) and t (N, L) or (L,), found {found}")
         try:
-            t = np.broadcast_to(arrays["t"], x.shape[:2])
-            meta = json.loads(str(arrays["meta"]))
-        except (ValueError, RecursionError) as error:
-            raise DataError(f"{path}: not a whole data set: {error}") from None
+            meta = json.loads(text)
+        except (ValueError, RecursionError):
+            meta = None
+        if not isinstance(meta, dict):
+            raise DataError(f"{path}: expected meta as a JSON mapping, found {text[:40]!r}")
         for part in PARTS:
             if (found := arrays[part]).ndim != 1 or found.dtype != np.int64:
                 raise DataError(f"{path}: expected {part} as int64 (n,), found {found.dtype}")
-        if not isinstance(meta, dict):
-            raise DataError(f"{path}: expected a mapping as meta, found {type(meta).__name__}")
         dataset = cls(
             name=str(arrays["name"]),
             x=x,
-            t=t,
+            t=np.broadcast_to(t, x.shape[:2]),
             mask=arrays.get("mask", np.ones(x.shape, dtype=bool)),
             train=arrays["train"],
             validation=arrays["validation"],
@@ -195,13 +197,9 @@ class Dataset:
 
     def write_split(self, path: Path) -> None:
         """Write the split as a small JSON file: how it was drawn, its digest, the indices."""
-        split = {
-            "dataset": self.name,
-            **self.meta["split"],
-            "digest": self.split_digest,
-            **{part: indices.tolist() for part, indices in self._indices().items()},
-        }
-        _write_json(path, split)
+        head = {"dataset": self.name, **self.meta["split"], "digest": self.split_digest}
+        parts = {part: indices.tolist() for part, indices in self._indices().items()}
+        _write_json(path, head | parts)
 
     def write_report(self, path: Path) -> None:
         """Write `meta` and the digest as JSON: what was read, found, left out and scaled."""

@@ -18,7 +18,8 @@ from datasets.errors import DataError
 DIGEST = "sha256"  # the array of an .npz that identifies the others
 HEADER_BYTES = 10_000  # of an array; more is no header
 KINDS = "biufcU"  # of NumPy's types: numbers and text
-DEFLATE = 1032  # how often a byte can be found in what one compressed byte gives
+# How many bytes one byte in an .npz can become, by how NumPy writes them.
+METHODS = {zipfile.ZIP_STORED: 1, zipfile.ZIP_DEFLATED: 1032}
 
 
 @contextmanager
@@ -74,24 +75,27 @@ def load_arrays(path: Path, required: set[str]) -> dict[str, np.ndarray]:
         If the file is absent, damaged, of another kind, holds pickled objects or lacks an array.
     """
     found = []
-    try:
-        with zipfile.ZipFile(path) as archive:
-            for info in archive.infolist():
-                largest = info.compress_size
-                if info.compress_type == zipfile.ZIP_DEFLATED:
-                    largest = DEFLATE * (largest + 1)
-                if info.file_size > largest:
-                    raise ValueError(
-                        f"{info.filename} of {info.file_size} bytes, more than is there"
-                    )
-                with archive.open(info) as file:
-                    found.append((info.filename.removesuffix(".npy"), _read(file, info.file_size)))
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
-    except MemoryError:
-        raise
-    except Exception as error:  # what zipfile raises of damaged files is not documented
-        raise DataError(f"{path}: expected an .npz of plain arrays, found {_line(error)}") from None
+    wanted = f"{path}: expected an .npz of plain arrays, found"
+    with opened(path) as raw:
+        with parsing(f"{wanted} no zip archive, or a damaged one"):
+            archive = zipfile.ZipFile(raw)
+        for info in archive.infolist():
+            member = f"{path}: {info.filename!r}"
+            if info.compress_type not in METHODS:
+                raise DataError(
+                    f"{member}: expected compression method {' or '.join(map(str, METHODS))},"
+                    f" found {info.compress_type}"
+                )
+            largest = METHODS[info.compress_type] * (info.compress_size + 1)
+            if info.file_size > largest:
+                raise DataError(
+                    f"{member}: expected at most {largest} bytes, found a size of {info.file_size}"
+                )
+            with parsing(f"{wanted} a damaged member {info.filename!r}"):
+                file = archive.open(info)
+            with file:
+                array = _read(file, info.file_size, member)
+            found.append((info.filename.removesuffix(".npy"), array))
     arrays = dict(found)
     if len(arrays) < len(found):
         raise DataError(f"{path}: expected each array once, found {[name for name, _ in found]}")
@@ -110,43 +114,68 @@ def load_array(path: Path) -> np.ndarray:
     DataError
         If the file is absent, damaged, of another kind, or holds pickled objects.
     """
+    with opened(path) as file:
+        return _read(file, path.stat().st_size, str(path))
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file to read it.
+
+    Raises
+    ------
+    DataError
+        If it is absent, a folder, or may not be read.
+    """
     try:
-        with path.open("rb") as file:
-            return _read(file, path.stat().st_size)
+        file = path.open("rb")
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
-    except MemoryError:
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+    with file:
+        yield file
+
+
+@contextmanager
+def parsing(message: str) -> Iterator[None]:
+    """Say `message` where a library cannot read what is in a file.
+
+    What libraries raise then is not documented, and what they say is about their own code. So this
+    holds only calls of a library, none of ours, whose mistakes it would hide.
+    """
+    try:
+        yield
+    except (MemoryError, ImportError):  # of the machine, not of the file
         raise
-    except Exception as error:  # NumPy parses headers as Python: tokenizer's errors, any
-        raise DataError(
-            f"{path}: expected an .npy of plain numbers, found {_line(error)}"
-        ) from None
+    except Exception:
+        raise DataError(message) from None
 
 
-def _read(file: IO[bytes] | zipfile.ZipExtFile, size: int) -> np.ndarray:
+def _read(file: IO[bytes] | zipfile.ZipExtFile, size: int, where: str) -> np.ndarray:
     """Read one array from a file of `size` bytes; nothing is allocated before all is checked."""
-    version = npy.read_magic(file)
-    if version not in ((1, 0), (2, 0)):
-        raise ValueError(f"version {version} of the format")
-    read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-    shape, fortran, dtype = read_header(file, max_header_size=HEADER_BYTES)
+    damaged = f"{where}: expected an array in NumPy's format, found none, or a damaged one"
+    with parsing(damaged):
+        version = npy.read_magic(file)
+        # 3.0 is for names of fields that are not Latin
+        read_header = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+        shape, fortran, dtype = read_header[version](file, max_header_size=HEADER_BYTES)
     if dtype.kind not in KINDS:
-        raise ValueError(f"values of type {dtype}")
-    if any(n < 0 for n in shape):
-        raise ValueError(f"shape {shape}")
-    n_bytes = math.prod(shape) * dtype.itemsize
-    if n_bytes != size - file.tell():
-        raise ValueError(f"{size - file.tell()} bytes of values for shape {shape} of {dtype}")
-    content = bytearray(file.read(n_bytes))
-    if file.read(1) or len(content) != n_bytes:
-        raise ValueError(f"{len(content)} bytes of values for shape {shape} of {dtype}")
-    array = np.frombuffer(content, dtype) if n_bytes else np.empty(math.prod(shape), dtype)
+        raise DataError(f"{where}: expected numbers or text, found values of type {dtype}")
+    # a negative length, or bytes that are missing or too many
+    there, needed = size - file.tell(), math.prod(shape) * dtype.itemsize
+    if min(shape, default=0) < 0 or needed != there:
+        raise DataError(
+            f"{where}: expected {needed} bytes of values for shape {shape} of {dtype},"
+            f" found {there}"
+        )
+    with parsing(damaged):
+        content = bytearray(file.read(needed))
+        behind = file.read(1)  # at its end a zip file's checksum is looked at
+    if behind or len(content) != needed:
+        raise DataError(f"{where}: expected {needed} bytes of values, found {len(content)}")
+    array = np.frombuffer(content, dtype) if needed else np.empty(math.prod(shape), dtype)
     return array.reshape(shape, order="F" if fortran else "C")
-
-
-def _line(error: Exception) -> str:
-    """Return the first line of what an error says, or its name."""
-    return next(iter(str(error).splitlines()), "") or type(error).__name__
 
 
 def require(path: Path, arrays: dict[str, np.ndarray], required: set[str]) -> None:

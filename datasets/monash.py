@@ -39,7 +39,7 @@ def load(
     normalise: Literal["zscore", "minmax"],
     expected: Size,
     split: Mapping[str, Any],
-    encoding: str = "cp1252",
+    encoding: str = "utf-8",
 ) -> base.Dataset:
     """Read one .tsf file, check its size, normalise each series and split by series.
 
@@ -56,7 +56,7 @@ def load(
     split : mapping
         ``seed`` and ``fractions`` of `datasets.base.split`.
     encoding : str
-        Of the names in the file; the archive's is cp1252.
+        Of the names in the file.
 
     Raises
     ------

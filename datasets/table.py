@@ -14,6 +14,7 @@ import pandas as pd
 from datasets import base
 from datasets.assemble import Rows, assemble
 from datasets.errors import DataError
+from datasets.files import opened, parsing
 from datasets.normalisation import expect
 from datasets.text import MISSING, csv_lines, number
 from datasets.windows import of_time
@@ -198,13 +199,12 @@ def _csv(
 
 def _parquet(path: Path, columns: Sequence[str | None]) -> Iterator[Line]:
     """Yield the rows of a Parquet file as words, the first as line 1."""
+    damaged = f"{path}: expected a Parquet file, found none, or a damaged one"
     try:
-        frame = pd.read_parquet(path)
+        with opened(path) as file, parsing(damaged):
+            frame = pd.read_parquet(file)
     except ImportError:
         raise DataError(f"{path}: expected pyarrow, which reads Parquet, found none") from None
-    except (OSError, ValueError) as error:  # pyarrow's errors are of these kinds
-        found = str(error).splitlines()[0]
-        raise DataError(f"{path}: expected a Parquet file, found {found}") from None
     header = [str(column) for column in frame.columns]
     places = [_place(path, header, column) for column in columns if column is not None]
     words = [_words(frame.iloc[:, place]) for place in places]

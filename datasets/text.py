@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from datasets.errors import DataError
+from datasets.files import opened
 
 MISSING = ("", "NA", "NaN", "nan")  # what usually stands for a missing value
 
@@ -59,17 +60,14 @@ def csv_lines(path: Path, delimiter: str, encoding: str) -> Iterator[tuple[int, 
     """
     if len(delimiter) != 1:
         raise DataError(f"delimiter: expected one character, found {delimiter!r}")
-    try:
-        with path.open("rb") as file:
-            lines = csv.reader(_decoded(file, path, encoding), delimiter=delimiter, strict=True)
-            try:
-                for words in lines:
-                    if words:
-                        yield lines.line_num, words
-            except csv.Error as error:
-                raise DataError(f"{path}:{lines.line_num}: expected CSV, found {error}") from None
-    except OSError as error:
-        raise DataError(f"{path}: expected a file to read, found {error.strerror}") from None
+    with opened(path) as file:
+        lines = csv.reader(_decoded(file, path, encoding), delimiter=delimiter, strict=True)
+        try:
+            for words in lines:
+                if words:
+                    yield lines.line_num, words
+        except csv.Error as error:
+            raise DataError(f"{path}:{lines.line_num}: expected CSV, found {error}") from None
 
 
 def _decoded(file: Iterable[bytes], path: Path, encoding: str) -> Iterator[str]:

@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from datasets.errors import DataError
+from datasets.files import opened
 from datasets.text import decode, number, plain
 
 HEADER = ("relation", "attribute", "frequency", "horizon", "missing", "equallength")
@@ -82,9 +83,7 @@ def read_tsf(path: Path, encoding: str = "utf-8") -> TsfFile:
     names: dict[str, str] = {}  # name of a series -> where it stands
     starts: list[datetime | None] = []
     series: list[np.ndarray] = []
-    if not path.is_file():
-        raise DataError(f"{path}: no such file")
-    with path.open("rb") as file:
+    with opened(path) as file:
         lines = _lines(file, path, encoding)
         header, attributes = _read_header(lines, path)
         missing = header["missing"] == "true"

@@ -16,7 +16,6 @@ arXiv:1905.12374.
 Zhou et al. 2023, "Deep Latent State Space Models for Time-Series Generation", arXiv:2212.12749.
 """
 
-import csv
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,7 +26,7 @@ from jaxtyping import Float64
 
 from datasets import base
 from datasets.errors import DataError
-from datasets.text import number
+from datasets.text import csv_lines, number
 from datasets.ushcn import ELEMENTS, min_max
 
 D = len(ELEMENTS)
@@ -120,28 +119,29 @@ def read_table(path: Path) -> Float64[np.ndarray, "rows 12"]:
         series and time.
     """
     path = Path(path)
-    with path.open(newline="", encoding="utf-8", errors="replace") as file:
-        lines = csv.reader(file)
-        header = next(lines, [])
-        if header != COLUMNS:
-            raise DataError(f"{path}:1: expected columns {','.join(COLUMNS)}, found {header}")
-        rows = []
-        for line in lines:
-            try:
-                rows.append([number(word) for word in line])
-                wrong = len(line) != len(COLUMNS)
-            except ValueError:
-                wrong = True
-            if wrong:
-                where = f"{path}:{lines.line_num}"
-                raise DataError(f"{where}: expected {len(COLUMNS)} numbers, found {line}")
+    lines = csv_lines(path, ",", "utf-8")
+    _, header = next(lines, (1, []))
+    if header != COLUMNS:
+        raise DataError(f"{path}:1: expected columns {','.join(COLUMNS)}, found {header!s:.200}")
+    numbers, rows = [], []
+    for line, words in lines:
+        try:
+            rows.append([number(word) for word in words])
+            wrong = len(words) != len(COLUMNS)
+        except ValueError:
+            wrong = True
+        if wrong:
+            raise DataError(
+                f"{path}:{line}: expected {len(COLUMNS)} numbers, found {','.join(words)[:200]!r}"
+            )
+        numbers.append(line)
     table = np.array(rows).reshape(-1, len(COLUMNS))
 
     def refuse(wrong: Any, expected: str) -> None:
         if wrong.any():
             row = int(np.argmax(wrong))
             found = ",".join(f"{number:g}" for number in table[row])
-            raise DataError(f"{path}:{row + 2}: expected {expected}, found {found}")
+            raise DataError(f"{path}:{numbers[row]}: expected {expected}, found {found}")
 
     ids, time, flags = table[:, 0], table[:, 1], table[:, 2 + D :]
     refuse((ids < 0) | (ids != np.round(ids)), "a whole number as ID")

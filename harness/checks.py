@@ -4,6 +4,7 @@ import dataclasses
 import importlib
 import inspect
 import json
+import math
 import typing
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -60,6 +61,8 @@ def check_json(kind: type[K], path: Path, name: str) -> K:
 def model_config(model_class: type, fields: dict[str, Any], where: str) -> Any:
     """Build a model's frozen config dataclass from its differences; unknown fields are refused.
 
+    So are numbers below 0 where the default is not: sizes, counts, rates and deviations.
+
     Raises
     ------
     UserError
@@ -72,11 +75,16 @@ def model_config(model_class: type, fields: dict[str, Any], where: str) -> Any:
             raise UserError(f"{where}: unknown field {name!r}, expected one of {', '.join(known)}")
     try:
         json.dumps(fields, allow_nan=False)
-        return TypeAdapter(config_class).validate_json(_as_json(fields, where), strict=True)
+        config = TypeAdapter(config_class).validate_json(_as_json(fields, where), strict=True)
     except ValidationError as error:
         raise UserError(f"{where}: {_first(error)}") from None
     except ValueError:
         raise UserError(f"{where}: expected finite numbers, found {fields}") from None
+    for f in dataclasses.fields(config_class):
+        value = getattr(config, f.name)
+        if _lowest(value) < 0 <= _lowest(f.default) < math.inf:
+            raise UserError(f"{where}: {f.name}: expected 0 or more, found {value}")
+    return config
 
 
 def check_options(
@@ -141,6 +149,13 @@ def _as_json(content: Any, where: str) -> str:
         return json.dumps(content)
     except TypeError as error:  # YAML knows dates, JSON does not
         raise UserError(f"{where}: {error}") from None
+
+
+def _lowest(value: Any) -> int | float:
+    """Return the lowest number in a field; infinity where there is none."""
+    if isinstance(value, list | tuple):
+        return min(map(_lowest, value), default=math.inf)
+    return value if isinstance(value, int | float) else math.inf
 
 
 def _first(error: ValidationError) -> str:

@@ -5,9 +5,11 @@ Unknown keys are errors everywhere. A model's own hyper-parameters are a datacla
 """
 
 import math
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -22,8 +24,20 @@ DEFAULT_ORDER = 100  # of a model among the rows
 REFERENCE = r"^[\w.]+:\w+$"  # module:name
 Grid = Literal["record", "union"]
 Seed = Annotated[int, Field(ge=0)]
-# Snakemake takes braces for wildcards, and <...> for parts of its own.
-Folder = Annotated[str, Field(pattern=r"^[^{}<>\x00-\x1f]*[^{}<>\s\x00-\x1f]$")]
+
+
+def _folder(name: str) -> str:
+    # Snakemake takes braces for wildcards, and <...> for parts of its own; commands take a word
+    # that begins with a dash for an option.
+    if not re.fullmatch(r"[^-{}<>\x00-\x1f][^{}<>\x00-\x1f]*(?<!\s)", name):
+        raise ValueError(
+            "expected the name of a folder, without { } < >, a dash at its beginning or a space at"
+            f" its end, found {name!r}"
+        )
+    return name
+
+
+Folder = Annotated[str, AfterValidator(_folder)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -89,6 +103,14 @@ class Evaluation(Strict):
         [0.1, 0.3, 0.7, 0.9], description="shares of hidden points, beside the protocol's, to score"
     )
     share_draws: int = Field(10, ge=1, description="draws at these other shares")
+
+    @field_validator("shares")
+    @classmethod
+    def _named_by_percent(cls, shares: list[float]) -> list[float]:
+        percent = [round(100 * share, 9) for share in shares]
+        if any(p != int(p) for p in percent) or len(set(percent)) < len(percent):
+            raise ValueError(f"expected different shares in whole percent, found {shares}")
+        return shares
 
 
 class RunTimes(Strict):

@@ -169,11 +169,18 @@ def test_unknown_names_list_the_known_ones() -> None:
 
 
 @pytest.mark.parametrize(
-    "content, message", [("a: [", "not YAML"), ("- 1", "expected a mapping, found list")]
+    "content, message",
+    [
+        (b"a: [", "not YAML"),
+        (b"- 1", "expected a mapping, found list"),
+        (b"a: 1\nb: 1\na: 2", "not YAML: expected each key once, found 'a' again"),
+        (b"a: .nan", "not YAML: expected finite numbers, found .nan"),
+        ("a: 1".encode("utf-16"), "expected UTF-8 text, found byte 0x"),
+    ],
 )
-def test_broken_yaml_gets_one_line(tmp_path: Path, content: str, message: str) -> None:
+def test_broken_yaml_gets_one_line(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "x.yaml"
-    path.write_text(content)
+    path.write_bytes(content)
     with pytest.raises(UserError, match=message) as caught:
         catalogue.read_yaml(path)
     assert "\n" not in str(caught.value)

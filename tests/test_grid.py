@@ -61,6 +61,12 @@ def test_mistakes_in_a_data_set(changes: dict, message: str, tmp_path: Path) -> 
     [
         (specs.cell(config={"widht": 8}), "ls4.yaml: unknown field 'widht'"),
         (specs.cell(config={"width": "8"}), "ls4.yaml: width: Input should be a valid integer"),
+        (specs.cell(config={"latent": -3}), "ls4.yaml: latent: expected 0 or more, found -3"),
+        (
+            specs.cell(config={"pool": [2, -3]}),
+            r"ls4.yaml: pool: expected 0 or more, found .2, -3",
+        ),
+        (specs.cell(config={"lr": -0.1}), "ls4.yaml: lr: expected 0 or more, found -0.1"),
         (specs.cell("ls4.released:LS5"), "module ls4.released has no 'LS5'"),
         (TIMEGAN, "expected a model of interpolation, found one of gen"),
     ],
@@ -68,6 +74,10 @@ def test_mistakes_in_a_data_set(changes: dict, message: str, tmp_path: Path) -> 
 def test_mistakes_in_a_model(spec: cells.CellSpec, message: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=message):
         check(tmp_path, describe({}, [spec]))
+
+
+def test_a_number_may_be_below_0_where_the_default_is(tmp_path: Path) -> None:
+    check(tmp_path, describe({}, [specs.cell(config={"log_std_range": [-2.0, 1.0]})]))
 
 
 @pytest.mark.parametrize("text", ["def f(:", "import math\nmath.nothing", "\0"])

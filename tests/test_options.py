@@ -1,8 +1,11 @@
 """Options of data sets and models: wrong ones get one line that names the file and the key."""
 
+from typing import Any
+
 import pytest
 
 from harness import catalogue
+from harness.cells import describe_dataset
 from harness.checks import check, check_options, load, model_config
 from harness.cli.data import load_dataset
 from harness.config import Evaluation, GridBlock, Protocol, Settings, Split
@@ -36,6 +39,7 @@ def test_shipped_models_are_what_their_classes_take(name: str) -> None:
         ({"n": -4}, "options: n: Input should be greater than 0, found -4"),
         ({"seed": -1}, "options: seed: Input should be greater than or equal to 0"),
         ({"observed": float("nan")}, "options: observed: Input should be .*found nan"),
+        ({"normalize": "zscore"}, "options: normalize: Extra inputs are not permitted"),
         ({"encoding": "x"}, "options: encoding: Extra inputs are not permitted"),
         ({"name": "x"}, "options: name: Extra inputs are not permitted"),
     ],
@@ -57,16 +61,22 @@ def test_expected_needs_a_length() -> None:
     [
         (Evaluation, {"fits": 1, "epochs": 1, "shares": [-1]}, "shares.0: .*found -1"),
         (Evaluation, {"fits": 1, "epochs": 1, "shares": [1.0]}, "shares.0: .*found 1.0"),
+        (Evaluation, {"fits": 1, "shares": [2]}, "shares.0: .*found 2"),
+        (Evaluation, {"fits": 1, "shares": [0.3, 0.3]}, "shares: expected different shares in"),
+        (Evaluation, {"fits": 1, "shares": [0.301]}, "shares: expected different shares in whole"),
         (Evaluation, {"fits": "5", "epochs": 1}, "fits: Input should be a valid integer"),
         (GridBlock, BLOCK, "expected models or controls, found neither"),
         (GridBlock, BLOCK | {"models": ["ls4"], "seeds": [-1]}, "seeds.0: "),
+        (GridBlock, BLOCK | {"models": ["ls4"], "seeds": []}, "seeds: List should have at least 1"),
         (GridBlock, BLOCK | {"models": ["ls4"], "seeds": [1.0]}, "seeds.0: .*valid integer"),
         (Protocol, {"hidden": float("nan")}, "hidden: "),
         (Protocol, {"seed": -1}, "seed: "),
         (Split, {"seed": 0, "fractions": [0.5, 0.5, 0.5]}, "fractions: .*a sum of 1"),
         (Split, {"seed": 0, "fractions": [0.0, 0.5, 0.5]}, "fractions: .*share for training"),
-        (Settings, configuration(results=""), "results: "),
-        (Settings, configuration(results="a{b}"), "results: "),
+        *(
+            (Settings, configuration(results=name), "results: expected the name of a folder, with")
+            for name in ("", " ", "a{b}", "<a>", "a\nb", "-a", "a ")
+        ),
     ],
 )
 def test_impossible_settings(kind: type, content: dict, message: str) -> None:
@@ -79,7 +89,24 @@ def test_a_folder_may_have_spaces_quotes_and_umlauts() -> None:
     assert check(Settings, configuration(results=name), "here").results == name
 
 
-def test_a_models_name_with_a_hyphen_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(catalogue, "available", lambda kind: ["my-model"])
-    with pytest.raises(UserError, match=r"my-model\.yaml: expected a file named with letters"):
-        catalogue.check_name("models", "my-model")
+@pytest.mark.parametrize(
+    ("kind", "name"), [("models", "my-model"), ("datasets", "my data"), ("datasets", "my{data}")]
+)
+def test_names_that_the_graph_cannot_hold_are_refused(
+    kind: catalogue.Kind, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(catalogue, "available", lambda kind: [name])
+    with pytest.raises(UserError, match=rf"{name}\.yaml: expected a file named with letters"):
+        catalogue.check_name(kind, name)
+
+
+@pytest.mark.parametrize("options", [3, [1], "n: 10", None])
+def test_options_that_are_no_mapping_are_refused_where_they_are_changed_too(
+    options: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    described = catalogue.describe("datasets", "sines") | {"options": options}
+    catalogue.dataset.cache_clear()
+    monkeypatch.setattr(catalogue, "describe", lambda kind, name: described)
+    changed = Settings(**configuration(datasets={"sines": {"options": {"n": 10}}}))
+    with pytest.raises(UserError, match=r"sines\.yaml: options: Input should be an object"):
+        describe_dataset(changed, "sines")

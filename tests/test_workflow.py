@@ -142,6 +142,14 @@ def test_mistakes_in_the_configuration(
     assert "Job stats" not in done.stdout
 
 
+def test_a_key_that_comes_twice_in_a_configuration(checkout: Path, tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("budget: smoke\nbudget: cpu\n")
+    done = run("snakemake", "-n", "--configfile", str(file), cwd=checkout)
+    assert done.returncode != 0 and "Job stats" not in done.stdout
+    assert f"{file}: not YAML: expected each key once, found 'budget' again" in done.stdout
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

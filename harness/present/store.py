@@ -44,7 +44,8 @@ def check_address(uri: str) -> None:
         database server that does not answer or whose driver is not installed.
     """
     kind = urlsplit(uri).scheme.partition("+")[0]
-    if kind not in KINDS or (kind == "sqlite" and not uri.removeprefix(SQLITE)):
+    is_file = uri.startswith(SQLITE) and uri != SQLITE
+    if kind not in KINDS or (kind == "sqlite" and not is_file):
         raise UserError(f"{uri}: expected sqlite:///FILE or the address of a server")
     if kind.startswith("http"):
         return
@@ -57,9 +58,11 @@ def check_address(uri: str) -> None:
     try:
         with closing(sqlite3.connect(path, timeout=PATIENCE)) as connection:
             connection.execute("BEGIN IMMEDIATE")  # as a write would
-            connection.execute("SELECT name FROM sqlite_master").fetchall()
+            (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
     except sqlite3.Error as error:
         raise UserError(f"{path}: no database that can be written: {error}") from None
+    if found != "ok":
+        raise UserError(f"{path}: damaged; move it away and import the records again")
 
 
 def _connect(uri: str) -> None:
@@ -73,13 +76,13 @@ def _connect(uri: str) -> None:
             pass
     except ModuleNotFoundError as error:
         raise UserError(f"{_without_password(uri)}: needs the package {error.name}") from None
-    except SQLAlchemyError as error:
+    except (SQLAlchemyError, ValueError) as error:  # ValueError: a port that is no number
         reason = " ".join(str(error).partition("(Background")[0].split())
         raise UserError(f"{_without_password(uri)}: no connection: {reason}") from None
 
 
 def _without_password(uri: str) -> str:
-    return re.sub(r"(//[^:/@]*):[^@]*@", r"\1:***@", uri)
+    return re.sub(r"(//[^:/@]*):.*@", r"\1:***@", uri)
 
 
 def limit_waiting() -> None:

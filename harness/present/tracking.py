@@ -139,10 +139,15 @@ def _client(uri: str) -> "MlflowClient":
     from mlflow.tracking import MlflowClient
 
     if uri.startswith(SQLITE):
+        from alembic.util import CommandError
         from mlflow.db import upgrade
+        from sqlalchemy.exc import SQLAlchemyError
 
-        Path(uri.removeprefix(SQLITE)).parent.mkdir(parents=True, exist_ok=True)
-        upgrade.callback(uri)  # pyright: ignore[reportOptionalCall]  # mlflow db upgrade
+        try:
+            upgrade.callback(uri)  # pyright: ignore[reportOptionalCall]  # mlflow db upgrade
+        except (CommandError, SQLAlchemyError) as error:  # of a newer version, or another program
+            reason = str(error).partition("\n")[0]
+            raise UserError(f"{uri}: no database of this MLflow: {reason}") from None
     return MlflowClient(uri)
 
 

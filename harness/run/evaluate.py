@@ -267,7 +267,8 @@ def _control_predicted(spec: ControlSpec, setup: ScoringSetup) -> _Scored:
     predict = prediction.control_predictor(seen, spec.model)
     size, descriptors = prediction.BATCH, setup.description.descriptors
     scores, errors = prediction.score(seen, predict, setup.evaluation, size, generator, descriptors)
-    scores.append(prediction.validation_error(seen, predict, size, generator))
+    if len(setup.dataset.validation):
+        scores.append(prediction.validation_error(seen, predict, size, generator))
     sampled = time.monotonic()
     examples = prediction.examples(seen, predict, setup.evaluation.draws, generator)
     return _Scored(scores, examples, errors, None, sampled)

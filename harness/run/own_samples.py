@@ -1,6 +1,5 @@
 """Read samples that were made elsewhere."""
 
-import re
 from pathlib import Path
 
 import numpy as np
@@ -8,11 +7,10 @@ from jaxtyping import Float
 
 from datasets.errors import DataError
 from datasets.files import load_array, load_arrays
+from datasets.text import csv_lines, number
 from harness.errors import UserError
 from harness.run.generation import Samples
-from harness.strict import read_text
 
-NUMBER = re.compile(r"\s*[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?\s*|\s*[-+]?(nan|inf)\s*", re.I | re.A)
 MINIMUM = 3  # samples; fewer cannot be split to train and test a classifier
 
 
@@ -27,7 +25,7 @@ def read_samples(path: Path, expected: tuple[int, ...]) -> Samples:
 
     Raises
     ------
-    UserError
+    UserError, DataError
         If the file cannot be read or its array has another shape or is not finite.
     """
     samples = _read(path)
@@ -54,21 +52,17 @@ def _read(path: Path) -> Float[np.ndarray, "..."]:
     kind = path.suffix.lower()
     if kind == ".csv":
         return _read_csv(path)
-    if kind not in {".npz", ".npy"}:
+    if kind == ".npy":
+        array = load_array(path)
+    elif kind == ".npz":
+        arrays = load_arrays(path, set())
+        if "samples" not in arrays and len(arrays) != 1:
+            raise UserError(
+                f"{path}: expected one array, or one called 'samples', found {list(arrays)}"
+            )
+        array = arrays["samples"] if "samples" in arrays else next(iter(arrays.values()))
+    else:
         raise UserError(f"{path}: expected a .npz, .npy or .csv file")
-    try:
-        if kind == ".npy":
-            array = load_array(path)
-        else:
-            arrays = load_arrays(path, set())
-            if "samples" not in arrays and len(arrays) != 1:
-                raise UserError(
-                    f"{path}: expected one array, or one called 'samples', found"
-                    f" {', '.join(arrays)}"
-                )
-            array = arrays["samples"] if "samples" in arrays else next(iter(arrays.values()))
-    except DataError as error:
-        raise UserError(f"{path}: not readable: {str(error).removeprefix(f'{path}: ')}") from None
     if array.dtype.kind not in "iuf":
         raise UserError(f"{path}: expected real numbers, found {array.dtype}")
     return array
@@ -76,16 +70,18 @@ def _read(path: Path) -> Float[np.ndarray, "..."]:
 
 def _read_csv(path: Path) -> Float[np.ndarray, "n L"]:
     """Read a series a line; a first line 0,1,2,... is a heading, as pandas writes it."""
-    lines = read_text(path).removeprefix("\ufeff").splitlines()
-    rows = [line.split(",") for line in lines]
-    if rows and rows[0] == [str(k) for k in range(len(rows[0]))]:
-        rows, first = rows[1:], 2
-    else:
-        first = 1
-    for number, row in enumerate(rows, start=first):
-        if len(row) != len(rows[0]) or not all(NUMBER.fullmatch(word) for word in row):
-            raise UserError(
-                f"{path}: not readable: line {number}: expected {len(rows[0])} numbers, found"
-                f" {','.join(row)[:60]!r}"
+    rows: list[list[float]] = []
+    for line, words in csv_lines(path, ",", "utf-8"):
+        if line == 1 and words == [str(k) for k in range(len(words))]:
+            continue
+        length = len(rows[0]) if rows else len(words)
+        try:
+            rows.append([number(word) for word in words])
+            wrong = len(words) != length
+        except ValueError:
+            wrong = True
+        if wrong:
+            raise DataError(
+                f"{path}:{line}: expected {length} finite numbers, found {','.join(words)[:60]!r}"
             )
-    return np.array(rows, dtype=np.float64).reshape(len(rows), len(rows[0]) if rows else 0)
+    return np.array(rows).reshape(len(rows), len(rows[0]) if rows else 0)

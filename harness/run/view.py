@@ -91,8 +91,11 @@ def view(spec: Spec, dataset: Dataset) -> View:
     Raises
     ------
     UserError
-        If complete series are wanted of a data set that has gaps, or several time grids.
+        If there is no test series to score, or complete series are wanted of a data set that has
+        gaps or several time grids.
     """
+    if not len(dataset.test):
+        raise UserError(f"data set {dataset.name}: expected test series, found none")
     if spec.task == "generation":
         check_complete(dataset)
     grid = spec.training.grid if isinstance(spec, CellSpec) else "record"

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datasets import synthetic
-from datasets.base import Dataset, Unavailable, compact, pad, split, write_unavailable
+from datasets.base import Dataset, Unavailable, build, compact, pad, split, write_unavailable
 from datasets.errors import DataError
 from datasets.fetch import read_manifest
 from harness import catalogue
@@ -117,7 +117,7 @@ def test_files_that_are_no_data_set_are_refused(sines, tmp_path):
     flipped = bytearray(whole)
     flipped[len(whole) // 3] ^= 1
     path.write_bytes(flipped)
-    with pytest.raises(DataError, match=r"expected an \.npz of plain arrays"):
+    with pytest.raises(DataError, match=r"'x\.npy': expected an array in NumPy's format, found"):
         Dataset.load(path)
     np.savez(path, x=sines.x)
     with pytest.raises(DataError, match="expected array 'data_digest', found"):
@@ -146,6 +146,14 @@ def test_arrays_that_break_a_promise_are_refused(sines, change, message):
     ((field, function),) = change.items()
     with pytest.raises(DataError, match=message):
         replace(sines, **{field: function(getattr(sines, field))})
+
+
+@pytest.mark.usefixtures("without_runtime_types")
+def test_series_without_channels_are_refused(sines):
+    about = {"normalisation": "none", "unit": "1", "options": {}, "split_options": {"seed": 0}}
+    x, t, mask = sines.x[..., 0], sines.t, sines.mask[..., 0]
+    with pytest.raises(DataError, match=r"mine: expected x of shape \(N, L, D\), found \(64, 32"):
+        build(name="mine", title="Mine", x=x, t=t, mask=mask, **about)
 
 
 def test_the_split_is_written_with_how_it_was_drawn(sines, tmp_path):

@@ -52,6 +52,19 @@ def load(path, normalise="minmax", series=15, length=12, **options):
     )
 
 
+def test_names_are_utf_8_or_what_is_said(tmp_path):
+    path = tmp_path / "names.tsf"
+    text = (ROOT / "tests" / "data" / "tsf" / "utf8_russian_name.tsf").read_text(encoding="utf-8")
+    path.write_text(text.replace("Википедия", "Zürich"), encoding="utf-8")
+    with pytest.raises(DataError, match="expected 4 values in series Zürich, found 3"):
+        load(path, series=1, length=4)
+    path.write_text(text.replace("Википедия", "Zürich"), encoding="cp1252")
+    with pytest.raises(DataError, match=r":8: expected utf-8 text, found byte 0xfc; the option"):
+        load(path, series=1, length=4)
+    with pytest.raises(DataError, match="expected 4 values in series Zürich, found 3"):
+        load(path, series=1, length=4, encoding="cp1252")
+
+
 @pytest.mark.parametrize(("name", "n_test", "data_digest", "split_digest"), REAL)
 def test_real_files_from_mirror_to_split(
     mirrored, tmp_path, name, n_test, data_digest, split_digest

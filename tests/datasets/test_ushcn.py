@@ -509,6 +509,8 @@ def test_series_are_numbered_by_the_order_of_their_ids(tmp_path):
         (1, "200.1", r":4: expected a Time in 0\.\.200"),
         (2, "nan", ":4: expected 12 numbers, found"),
         (3, "x", ":4: expected 12 numbers"),
+        (3, "1_0", ":4: expected 12 numbers"),
+        (3, '"', r"a\.csv:22: expected CSV, found unexpected end of data"),
         (11, "0.5", ":4: expected flags of 0 and 1"),
         (11, "1.0,1.0", ":4: expected 12 numbers"),
     ],

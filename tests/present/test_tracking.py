@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -289,6 +290,41 @@ def test_a_server_that_is_not_there_is_told_in_one_line(imported: Imported) -> N
     with pytest.raises(UserError, match="no MLflow there") as caught:
         tracking.track([imported.cells], "http://127.0.0.1:9", imported.folder, [])
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "made",
+    ["CREATE TABLE alembic_version AS SELECT 'of tomorrow' AS version_num",
+     "CREATE TABLE experiments (a)"],
+)  # fmt: skip
+def test_a_database_of_a_newer_version_or_another_program(imported: Imported, made: str) -> None:
+    path = imported.folder / "other.db"
+    path.unlink(missing_ok=True)
+    with sqlite3.connect(path) as connection:
+        connection.execute(made)
+    connection.close()
+    with pytest.raises(UserError, match=r"other\.db: no database of this MLflow: ") as caught:
+        tracking.track([imported.cells], f"sqlite:///{path}", imported.folder, [])
+    assert "\n" not in str(caught.value)
+
+
+def test_a_database_server_keeps_files_where_it_is_told_to(
+    imported: Imported, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = {}
+
+    class Client:
+        def get_experiment_by_name(self, name: str) -> None: ...
+
+        def create_experiment(self, name: str, location: str) -> str:
+            asked[name] = location
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(tracking, "_client", lambda uri: Client())
+    monkeypatch.setattr(tracking.store, "check_address", lambda uri: None)
+    with pytest.raises(KeyboardInterrupt):
+        tracking.track([imported.cells], "postgresql://h/x", imported.folder / "kept", [])
+    assert asked == {"Table 1: generation": (imported.folder / "kept").as_uri()}
 
 
 def test_doubled_runs_are_removed(imported: Imported) -> None:

@@ -85,7 +85,7 @@ def broken_predictions(kind: str, shape: tuple[int, ...]) -> dict[str, np.ndarra
         ("huge", "expected finite values, found NaN or infinity in record 0"),
         ("negative", "std: expected at least 0, found less in record 2"),
         ("text", "mean: expected real numbers, found <U1"),
-        ("pickle", "expected an .npz of plain arrays"),
+        ("pickle", "'mean.npy': expected numbers or text, found values of type object"),
         ("one", "expected array 'std'"),
         ("missing", "no such file"),
     ],

@@ -9,6 +9,8 @@ import torch
 
 from datasets.errors import DataError
 from datasets.synthetic import load as sines
+from harness import cli
+from harness.cells import ControlSpec
 from harness.config import Protocol
 from harness.errors import UserError
 from harness.present.frame import frame
@@ -18,6 +20,7 @@ from harness.run.evaluate import evaluate_control
 from harness.run.generation import ScoringSetup, check_scorable
 from harness.run.power import measure_power
 from harness.run.trace import trace
+from harness.run.train import train
 from harness.run.validate import Validator
 from harness.run.view import View
 from metrics.marginal import bootstrap, marginal_robust
@@ -29,6 +32,12 @@ CPU = torch.device("cpu")
 def data(n: int = 40, length: int = 20, split: dict = specs.SPLIT, **changes: np.ndarray):
     made = sines(name="s", title="S", n=n, length=length, channels=1, seed=0, split=split)
     return dataclasses.replace(made, **changes)
+
+
+def predicting(control: str) -> ControlSpec:
+    return specs.control(control).model_copy(
+        update={"task": "extrapolation", "protocol": Protocol()}
+    )
 
 
 def test_enough_is_accepted() -> None:
@@ -45,6 +54,20 @@ def test_enough_is_accepted() -> None:
 def test_too_few_or_too_short_series(sizes: dict, message: str) -> None:
     with pytest.raises(UserError, match=message):
         check_scorable(data(**sizes))
+
+
+@pytest.mark.parametrize("sizes", [{"n": 10}, {"length": 8}])
+def test_they_are_refused_before_the_training(
+    sizes: dict, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    data(**sizes).save(tmp_path / "data.npz")
+    cell = specs.write(specs.cell(), tmp_path / "cell")
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["train", str(cell), "--data", str(tmp_path / "data.npz")])
+    assert ended.value.code == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: data set s, generation: expected") and error.count("\n") == 1
+    assert [path.name for path in cell.iterdir()] == ["cell.json"]
 
 
 def test_a_constant_channel() -> None:
@@ -88,10 +111,7 @@ def test_test_records_with_nothing_to_score() -> None:
     mask, x = made.mask.copy(), made.x.copy()
     mask[made.test, 8:], x[made.test, 8:] = False, 0  # nothing in the second half of the time
     setup = ScoringSetup(data(x=x, mask=mask), specs.scoring(draws=2))
-    spec = specs.control("mean").model_copy(
-        update={"task": "extrapolation", "protocol": Protocol()}
-    )
-    record = evaluate_control(spec, setup, CPU).record
+    record = evaluate_control(predicting("mean"), setup, CPU).record
     assert (record.status, record.reason) == ("done", "no test record has a value to score")
     assert frame({Path("cell"): record})["score"].tolist() == ["mse_validation"]
 
@@ -110,12 +130,40 @@ def test_a_channel_that_is_constant_in_a_resample_has_no_spread() -> None:
     assert bootstrap(marginal_robust, real, real, n_boot=100, seed=0) is None
 
 
-def test_no_validation_series_no_validation_loss() -> None:
+def test_a_value_that_most_resamples_lack_scores_like_any() -> None:
+    made = data()
+    x = np.concatenate([made.x, np.zeros_like(made.x)], axis=-1)
+    x[made.test[0], 3, 1] = 1
+    setup = ScoringSetup(data(x=x, mask=np.ones_like(x, bool)), specs.scoring(fits=1, epochs=1))
+    scores, _ = generation.score(setup, x[made.train[:8]])
+    known = {score.name: score for score in scores}
+    assert known["marginal_robust"].value is not None
+    assert known["marginal_robust"].spread is known["wasserstein"].spread is None
+
+
+def test_no_validation_series_no_validation_loss(tmp_path: Path) -> None:
     made = data(split={"seed": 0, "fractions": [0.8, 0.0, 0.2]})
     model = build(specs.cell(), made, CPU)
     assert Validator(View(made), CPU).losses(model) is None
+    outcome = train(specs.cell(validate_every=1, patience=2), made, tmp_path, CPU)
+    assert (outcome.status, outcome.best_validation_loss) == ("done", None)
+
+
+@pytest.mark.parametrize("control", ["mean", "gp"])
+def test_nor_a_validation_error_of_controls(control: str) -> None:
+    made = data(split={"seed": 0, "fractions": [0.8, 0.0, 0.2]})
+    setup = ScoringSetup(made, specs.scoring(draws=2, shares=[]))
+    record = evaluate_control(predicting(control), setup, CPU).record
+    names = {score.name for score in record.scores}
+    assert record.status == "done" and "mse_micro" in names and "mse_validation" not in names
+
+
+def test_no_test_series_nothing_to_predict() -> None:
+    made = data(split={"seed": 0, "fractions": [0.8, 0.2, 0.0]})
+    with pytest.raises(UserError, match="data set s: expected test series, found none"):
+        evaluate_control(predicting("mean"), ScoringSetup(made, specs.scoring()), CPU)
 
 
 def test_a_size_that_no_model_can_have_gets_one_line() -> None:
     with pytest.raises(UserError, match=r"^config/models/ls4.yaml, data set s: [^\n]+$"):
-        build(specs.cell(config=specs.SMALL_LS4 | {"width": -3}), data(), CPU)
+        build(specs.cell(config=specs.SMALL_LS4 | {"state": 3}), data(), CPU)

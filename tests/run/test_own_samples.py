@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import torch
 from rich.console import Console
 
 from datasets import heston
+from datasets.errors import DataError
 from datasets.files import replacing
 from datasets.synthetic import load as sines
 from harness import catalogue, records
@@ -53,6 +55,56 @@ def test_all_formats_hold_the_same_samples(tmp_path: Path, suffix: str) -> None:
     assert np.array_equal(read_samples(path, (8, 20, 1)), samples[..., None])
 
 
+def as_text(head: str = "", ends: str = "\n") -> bytes:
+    return (head + "".join(f"{k},{k + 1}.5,-{k}e1{ends}" for k in range(4))).encode()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        as_text(),
+        as_text("0,1,2\n"),  # pandas' DataFrame.to_csv(index=False)
+        as_text('"0","1","2"\n'),
+        as_text("\ufeff"),
+        as_text("\ufeff0,1,2\r\n", "\r\n"),
+    ],
+)
+@pytest.mark.parametrize("suffix", [".csv", ".CSV"])
+def test_csv_as_other_programs_write_it(tmp_path: Path, content: bytes, suffix: str) -> None:
+    path = tmp_path / f"mine{suffix}"
+    path.write_bytes(content)
+    expected = [[k, k + 1.5, -10 * k] for k in range(4)]
+    assert read_samples(path, (8, 3, 1))[..., 0].tolist() == expected
+
+
+@pytest.mark.parametrize("suffix", [".NPY", ".NPZ"])
+def test_capital_letters_in_a_suffix(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"mine{suffix}"
+    with path.open("wb") as file:
+        (np.save if suffix == ".NPY" else np.savez)(file, np.ones((5, 20)))
+    assert read_samples(path, (8, 20, 1)).all()
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("# 1,2,3", "mine.csv:5: expected 3 finite numbers, found '# 1,2,3'"),
+        ("1,2", "mine.csv:5: expected 3 finite numbers, found '1,2'"),
+        ("1,2,nan", "mine.csv:5: expected 3 finite numbers, found '1,2,nan'"),
+        ("1,2,1_0", "mine.csv:5: expected 3 finite numbers, found '1,2,1_0'"),
+        ("1,2,1\x0c2", "mine.csv:5: expected 3 finite numbers, found '1,2,1\\x0c2'"),
+        ('1,2,"', "mine.csv:5: expected CSV, found unexpected end of data"),
+        ("für", "mine.csv:5: expected utf-8 text, found byte 0xfc"),
+    ],
+)
+def test_a_line_of_csv_that_is_no_sample_is_named(tmp_path: Path, line: str, message: str) -> None:
+    path = tmp_path / "mine.csv"
+    path.write_bytes(as_text() + line.encode("latin-1"))
+    with pytest.raises(DataError) as caught:
+        read_samples(path, (8, 3, 1))
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
 def broken(kind: str, folder: Path) -> Path:
     path = folder / "mine.npy"
     good = np.zeros((5, 20, 2))
@@ -72,6 +124,13 @@ def broken(kind: str, folder: Path) -> Path:
     elif kind == "two arrays":
         path = folder / "mine.npz"
         np.savez(path, a=good, b=good)
+    elif kind == "twice":
+        path = folder / "mine.npz"
+        np.savez(path, samples=good)
+        with zipfile.ZipFile(path, "a") as archive, pytest.warns(UserWarning, match="Duplicate"):
+            archive.writestr("samples.npy", archive.read("samples.npy"))
+    elif kind == "folder":
+        path.mkdir()
     elif kind == "damaged":
         path = folder / "mine.npz"
         path.write_bytes(b"PK\x03\x04 and then nothing")
@@ -96,11 +155,13 @@ def broken(kind: str, folder: Path) -> Path:
         ("nan", "expected finite values in single precision, found NaN or infinity in sample 3"),
         ("huge", "expected finite values in single precision, found NaN or infinity in sample 0"),
         ("few", "expected at least 3 samples, found 2"),
-        ("damaged", "not readable"),
+        ("damaged", "expected an .npz of plain arrays, found no zip archive, or a damaged one"),
         ("text", "expected real numbers, found <U1"),
-        ("pickle", "not readable"),
-        ("garbage", "not readable"),
-        ("two arrays", "expected one array, or one called 'samples', found a, b"),
+        ("pickle", "expected numbers or text, found values of type object"),
+        ("garbage", "expected an array in NumPy's format, found none, or a damaged one"),
+        ("two arrays", "expected one array, or one called 'samples', found ['a', 'b']"),
+        ("twice", "expected each array once, found ['samples', 'samples']"),
+        ("folder", "cannot be read: Is a directory"),
         ("empty", "expected samples of shape (n, 20, 2)"),
         ("suffix", "expected a .npz, .npy or .csv file"),
         ("missing", "no such file"),
@@ -108,7 +169,7 @@ def broken(kind: str, folder: Path) -> Path:
 )
 def test_mistakes_get_one_line(tmp_path: Path, kind: str, message: str) -> None:
     path = broken(kind, tmp_path)
-    with pytest.raises(UserError) as caught:
+    with pytest.raises((UserError, DataError)) as caught:
         read_samples(path, (8, 20, 2))
     assert str(caught.value).startswith(f"{path}: ") and message in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -207,6 +268,24 @@ def test_a_mistake_on_the_command_line_is_one_line_without_traceback(tmp_path: P
     assert done.returncode == 1 and done.stdout == ""
     assert done.stderr.startswith("error: unknown dataset 'solar': expected one of ")
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("made", "message"),
+    [("other", "expected the data set 'solar_weekly', found 'sines'"), ("none", "no such file")],
+)
+def test_prepared_data_that_are_others_or_not_there(
+    made: str, message: str, setup: ScoringSetup, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    samples, prepared = tmp_path / "s.npy", tmp_path / "p.npz"
+    np.save(samples, setup.test)
+    if made == "other":
+        setup.dataset.save(prepared)
+    words = ["score", "--dataset", "solar_weekly", "--samples", samples, "--prepared", prepared]
+    with pytest.raises(SystemExit) as ended:
+        main([str(word) for word in words])
+    assert ended.value.code == 1
+    assert capsys.readouterr() == ("", f"error: {prepared}: {message}\n")
 
 
 @pytest.mark.slow

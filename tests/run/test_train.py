@@ -132,6 +132,49 @@ def test_a_checkpoint_of_other_code_or_configuration_is_not_used(
     assert fresh.status == "done" and all(torch.equal(a[k], b[k]) for k in a)
 
 
+def test_a_damaged_checkpoint_is_not_used(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    spec = rnn_vae(steps=4, checkpoint_every=0)
+    train(spec, dataset, tmp_path / "whole", CPU)
+    specs.interrupt_after(2, monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        train(spec, dataset, tmp_path, CPU)
+    monkeypatch.undo()
+    checkpoint = tmp_path / "ckpt" / "checkpoint.pt"
+    content = checkpoint.read_bytes()
+    flipped = bytearray(content)
+    flipped[len(content) // 2] ^= 1  # in a tensor
+    for damaged in (b"", content[:-1000], flipped):
+        checkpoint.parent.mkdir(exist_ok=True)
+        checkpoint.write_bytes(damaged)
+        assert train(spec, dataset, tmp_path, CPU).status == "done"
+        assert f"{checkpoint}: damaged; not used, starting afresh" in capsys.readouterr().err
+        for name in ("weights.safetensors", "history.jsonl"):
+            assert (tmp_path / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("weights.safetensors", "damaged: not weights; make it again with: snakemake"),
+        ("train.json", "not JSON: "),
+        ("history.jsonl", "damaged: expected the file of sha256"),
+    ],
+)
+def test_what_a_training_left_is_refused_where_its_end_is_missing(
+    name: str, message: str, dataset: Dataset, tmp_path: Path
+) -> None:
+    spec = rnn_vae(steps=1)
+    train(spec, dataset, tmp_path, CPU)
+    path = tmp_path / name
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(UserError) as caught:
+        read_outcome(tmp_path)
+        load_trained(spec, dataset, tmp_path / "weights.safetensors", CPU)
+    assert str(caught.value).startswith(f"{path}: {message}") and "\n" not in str(caught.value)
+
+
 class Breaking(Model):
     """A model of one number that goes wrong on demand at step 4."""
 

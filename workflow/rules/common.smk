@@ -17,6 +17,7 @@ from harness import catalogue, cells, grid, sources, sweeps
 from harness.checks import check
 from harness.config import Settings
 from harness.errors import UserError
+from harness.strict import parse_json, parse_yaml, read_text
 from harness.tasks import TABLES
 
 # Jobs use the Python that runs Snakemake, activated or not; a conda environment comes before it.
@@ -49,6 +50,9 @@ def read_grid():
 
     Every file that they are made from is read.
     """
+    for file in map(Path, workflow.configfiles):  # Snakemake has read them, and less strictly
+        parse = parse_json if file.suffix == ".json" else parse_yaml
+        parse(read_text(file), file)
     settings = check(Settings, config, "configuration")
     for name in settings.datasets:
         catalogue.check_name("datasets", name, "configuration: datasets: ")

@@ -17,6 +17,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from PIL import Image
 from matplotlib.ticker import LogFormatterMathtext, LogLocator, NullFormatter
 from matplotlib.transforms import offset_copy
 from scipy.optimize import isotonic_regression
@@ -75,7 +76,16 @@ def save(figure: Figure, stem: Path) -> list[Path]:
     for path in paths:
         with replacing(path) as part:
             figure.savefig(part, metadata=metadata[path.suffix])
+            if path.suffix == ".png":
+                _reduce_colours(part)
     return paths
+
+
+def _reduce_colours(path: Path) -> None:
+    """Write a picture with 256 colours: it looks the same, and takes a third of the bytes."""
+    with Image.open(path) as picture:
+        reduced = picture.convert("RGB").quantize(256, dither=Image.Dither.NONE)
+        reduced.save(path, dpi=picture.info["dpi"], optimize=True)
 
 
 def caption(macro: str, **values: Any) -> str:
