@@ -17,9 +17,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from PIL import Image
 from matplotlib.ticker import LogFormatterMathtext, LogLocator, NullFormatter
 from matplotlib.transforms import offset_copy
+from PIL import Image
 from scipy.optimize import isotonic_regression
 
 from datasets.files import replacing
