@@ -85,12 +85,6 @@ def _without_password(uri: str) -> str:
     return re.sub(r"(//[^:/@]*):.*@", r"\1:***@", uri)
 
 
-def limit_waiting() -> None:
-    """Let MLflow, which reads this when it is imported, give up on a server that is silent."""
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(PATIENCE))
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-
-
 @contextmanager
 def locked(uri: str) -> Iterator[None]:
     """Hold the lock of a store.
@@ -115,6 +109,65 @@ def locked(uri: str) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def client(uri: str) -> "MlflowClient":
+    """Return a client of a store; a database file is brought to the newest schema first.
+
+    Raises
+    ------
+    UserError
+        If a database is of a newer version, or of another program.
+    """
+    # read when mlflow is imported
+    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+    os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
+    # a server that is silent
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(PATIENCE))
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    from mlflow.tracking import MlflowClient
+
+    if uri.startswith(SQLITE):
+        from alembic.util import CommandError
+        from mlflow.db import upgrade
+        from sqlalchemy.exc import SQLAlchemyError
+
+        try:
+            upgrade.callback(uri)  # pyright: ignore[reportOptionalCall]  # mlflow db upgrade
+        except (CommandError, SQLAlchemyError) as error:  # of a newer version, or another program
+            reason = str(error).partition("\n")[0]
+            raise UserError(f"{uri}: no database of this MLflow: {reason}") from None
+    return MlflowClient(uri)
+
+
+def experiment(client: "MlflowClient", uri: str, name: str, location: str | None) -> str:
+    """Find or make an experiment and return its id.
+
+    Raises
+    ------
+    UserError
+        If no MLflow answers there.
+    """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        found = client.get_experiment_by_name(name)
+    except MlflowException as error:
+        raise UserError(f"{uri}: no MLflow there: {str(error).splitlines()[0]}") from None
+    if found is None:
+        return client.create_experiment(name, location)
+    if found.lifecycle_stage == "deleted":
+        client.restore_experiment(found.experiment_id)
+    return found.experiment_id
+
+
+def hide_default(client: "MlflowClient") -> None:
+    """Delete the experiment that MLflow makes in each new database, as long as it is empty."""
+    default = client.get_experiment_by_name("Default")
+    if default is None or default.lifecycle_stage == "deleted":
+        return
+    if not client.search_runs([default.experiment_id], max_results=1):
+        client.delete_experiment(default.experiment_id)
 
 
 @contextmanager

@@ -3,8 +3,8 @@ one from a folder that was moved or copied is, since MLflow keeps absolute paths
 
 One experiment for each task; a parent run for each (budget, data set, model) with means over seeds;
 a child run for each seed; an experiment with the tables and figures. Cells whose data could not be
-had are left out. `harness.present.views` says what a task's experiment opens with. The only module
-that knows MLflow; `harness.present.store` lets one process at a time write.
+had are left out. `harness.present.views` says what a task's experiment opens with;
+`harness.present.store` opens the store, and lets one process at a time write.
 
 A run carries a tag ``cell_id`` and, once it is whole, the digest of what it was made from: what has
 not changed stays, what has changed replaces its old run. Runs of cells that are no longer below the
@@ -13,7 +13,6 @@ folder stay, except for seeds of a row that is there.
 
 import json
 import math
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -24,7 +23,6 @@ import pandas as pd
 
 from datasets.files import sha256
 from datasets.progress import progress
-from harness.errors import UserError
 from harness.present import files, store, views
 from harness.present.comparison import Comparison, comparisons
 from harness.present.decisions import decided, told_apart
@@ -86,7 +84,7 @@ def _import(found: Cells, uri: str, artifacts: Path, extra: list[Path]) -> None:
     if uri.startswith(SQLITE) and location:
         places = dict.fromkeys([*map(_name, TASKS), FILES], location)
         store.set_aside_if_moved(Path(uri.removeprefix(SQLITE)), places)
-    client = _client(uri)
+    client = store.client(uri)
     cells = {folder: record for folder, record in found.items() if record.status != "skipped"}
     if not cells:
         return
@@ -96,7 +94,7 @@ def _import(found: Cells, uri: str, artifacts: Path, extra: list[Path]) -> None:
     with progress() as bar:
         task = bar.add_task("MLflow", total=len(cells))
         for name, of_task in ordered.groupby("task", sort=False):
-            experiment = _experiment(client, uri, _name(str(name)), location)
+            experiment = store.experiment(client, uri, _name(str(name)), location)
             runs = _Runs(client, experiment)
             with store.reserved(client, uri, experiment):
                 for _, row in of_task.groupby(["budget", "dataset", "model"], sort=False):
@@ -104,17 +102,17 @@ def _import(found: Cells, uri: str, artifacts: Path, extra: list[Path]) -> None:
                     bar.advance(task, len(row))
                 runs.update_views([c for c in compared if c.head["task"] == name])
     if extra:
-        experiment = _experiment(client, uri, FILES, location)
+        experiment = store.experiment(client, uri, FILES, location)
         runs, budgets = _Runs(client, experiment), "+".join(ordered["budget"].unique())
         with store.reserved(client, uri, experiment):
             runs.update_files(budgets, extra, _milliseconds(made))
     if location:
-        _hide_default(client)
+        store.hide_default(client)
 
 
 def links(uri: str) -> list[tuple[str, str]]:
     """Return what the views of a store are called, "Table 1: generation, cpu-sines", and where."""
-    experiments = sorted(_client(uri).search_experiments(), key=lambda e: e.name)
+    experiments = sorted(store.client(uri).search_experiments(), key=lambda e: e.name)
     return [
         (f"{e.name}, {name}", address)
         for e in experiments
@@ -122,52 +120,8 @@ def links(uri: str) -> list[tuple[str, str]]:
     ]
 
 
-def _hide_default(client: "MlflowClient") -> None:
-    """Delete the experiment that MLflow makes in each new database, as long as it is empty."""
-    default = client.get_experiment_by_name("Default")
-    if default is None or default.lifecycle_stage == "deleted":
-        return
-    if not client.search_runs([default.experiment_id], max_results=1):
-        client.delete_experiment(default.experiment_id)
-
-
-def _client(uri: str) -> "MlflowClient":
-    # read when mlflow is imported
-    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
-    os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
-    store.limit_waiting()
-    from mlflow.tracking import MlflowClient
-
-    if uri.startswith(SQLITE):
-        from alembic.util import CommandError
-        from mlflow.db import upgrade
-        from sqlalchemy.exc import SQLAlchemyError
-
-        try:
-            upgrade.callback(uri)  # pyright: ignore[reportOptionalCall]  # mlflow db upgrade
-        except (CommandError, SQLAlchemyError) as error:  # of a newer version, or another program
-            reason = str(error).partition("\n")[0]
-            raise UserError(f"{uri}: no database of this MLflow: {reason}") from None
-    return MlflowClient(uri)
-
-
 def _name(task: str) -> str:
     return f"{TABLE_OF[task].replace('table', 'Table ')}: {task}"
-
-
-def _experiment(client: "MlflowClient", uri: str, name: str, location: str | None) -> str:
-    """Find or make an experiment and return its id."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        found = client.get_experiment_by_name(name)
-    except MlflowException as error:
-        raise UserError(f"{uri}: no MLflow there: {str(error).splitlines()[0]}") from None
-    if found is None:
-        return client.create_experiment(name, location)
-    if found.lifecycle_stage == "deleted":
-        client.restore_experiment(found.experiment_id)
-    return found.experiment_id
 
 
 class _Runs:

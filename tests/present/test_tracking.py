@@ -320,7 +320,7 @@ def test_a_database_server_keeps_files_where_it_is_told_to(
             asked[name] = location
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(tracking, "_client", lambda uri: Client())
+    monkeypatch.setattr(tracking.store, "client", lambda uri: Client())
     monkeypatch.setattr(tracking.store, "check_address", lambda uri: None)
     with pytest.raises(KeyboardInterrupt):
         tracking.track([imported.cells], "postgresql://h/x", imported.folder / "kept", [])
