@@ -7,7 +7,6 @@ tables.
 
 import os
 import re
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -85,7 +84,7 @@ def update_sections(path: Path, sections: Mapping[str, str]) -> None:
 def compact_section(frame: pd.DataFrame, page: str) -> str:
     """Return the robust scores of generation: lines are rows, columns are data sets.
 
-    Only one budget is shown: that with the most rows of models; of several, that of most training.
+    Only one budget is shown: that with the most models; of several, that of most training.
 
     Parameters
     ----------
@@ -96,10 +95,11 @@ def compact_section(frame: pd.DataFrame, page: str) -> str:
     """
     compared = [c.without_variants for c in comparisons(frame)]
     compared = [c for c in ran(compared) if TABLE_OF[c.head["task"]] == "table1"]
-    models = Counter[str]()  # by budget, most training first
+    models: dict[str, set[str]] = {}  # by budget, most training first
     for c in compared:
-        models[c.head["budget"]] += int((~c.rows["control"] & (c.rows["run"] > 0)).sum())
-    ((budget, _),) = models.most_common(1)
+        run = c.rows.index[~c.rows["control"] & (c.rows["run"] > 0)]
+        models.setdefault(c.head["budget"], set()).update(run)
+    budget = max(models, key=lambda name: len(models[name]))
     compared = by_dataset([c for c in compared if c.head["budget"] == budget])
     parts = []
     for c in compared:
