@@ -28,7 +28,7 @@ NOISE_FLOOR = "noise_floor"  # the control whose scores are those of real series
 ESTIMATE = {"value": float, "largest": float, "seed_spread": float, "evaluator_spread": float,
             "n": "Int64", "finite": int, "scored": int}  # fmt: skip
 NOT_RUN = {"control": False, "variant_of": None, "union_grid": False, "run": 0, "done": 0,
-           "endings": "", "not_done": ""}  # fmt: skip
+           "capped": 0, "endings": "", "not_done": ""}  # fmt: skip
 TIDY = ["budget", "task", "dataset", "model", "control", "score", "published", "certainty", "value",
         "seed_spread", "evaluator_spread", "n", "seeds", "seeds_run", "not_done", "better_controls",
         "within_noise_floor"]  # fmt: skip
@@ -66,6 +66,7 @@ class Comparison:
         """One line for each row, by model.
 
         ``control``; ``variant_of``; ``union_grid``; how many seeds were ``run`` and are ``done``;
+        how many of these are ``capped``, by the largest number of steps that they were allowed;
         ``endings``, of the others, in a few words; ``not_done``, the same in full.
         """
         found = [
@@ -382,6 +383,7 @@ def _row(model: str, own: pd.DataFrame) -> dict[str, Any]:
         "union_grid": own["union_grid"].any(),
         "run": len(own),
         "done": len(own) - len(failed),
+        "capped": int((own["status"].eq("done") & own["ended"].eq("cap")).sum()),
         "endings": shared_ending(failed["ending"].tolist()),
         "not_done": "; ".join(
             f"seed {cell.seed}: {cell.status}, {cell.reason}" for cell in failed.itertuples()

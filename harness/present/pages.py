@@ -108,9 +108,10 @@ def compact_section(frame: pd.DataFrame, page: str) -> str:
             for quantity in c.quantities.values()
         ]
         joined = pd.concat(scores, axis=1).agg(" / ".join, axis=1)
+        joined += c.rows["capped"].gt(0).map({True: f" {columns.CAPPED}", False: ""})
         part = pd.DataFrame(
             {
-                "model": columns.labels(c.rows),
+                "model": columns.labels(c.rows.assign(capped=0)),  # the same on all data sets
                 "control": c.rows["control"],
                 "order": [place(model, row) for model, row in c.rows.iterrows()],
                 "data set": c.head["title"] + which(c, compared),
@@ -123,7 +124,13 @@ def compact_section(frame: pd.DataFrame, page: str) -> str:
     cells = lines.pivot(index="model", columns="data set", values="scores")
     cells = cells.loc[by_row["model"], lines["data set"].unique()].fillna("–").reset_index()
     about = {"page": page, "budget": budget, "meaning": budgets().get(budget)}
-    (legend,) = paragraphs("legends.j2", "compact", **about, older=older(compared))
+    (legend,) = paragraphs(
+        "legends.j2",
+        "compact",
+        **about,
+        older=older(compared),
+        capped=lines["scores"].str.contains(columns.CAPPED).any(),
+    )
     table = Table("Results", cells, by_row["control"].set_axis(cells.index))
     return f"{markdown(table)}\n\n{legend}"
 

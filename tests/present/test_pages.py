@@ -115,6 +115,18 @@ def test_of_two_budgets_with_as_many_models_readme_shows_that_of_most_training(
     assert readme_cells(paths[1])[2] == ("LS4", "0.244 / 0.600 / 0.100")
 
 
+def test_readme_marks_a_cell_that_did_not_converge(tmp_path: Path) -> None:
+    cap = outputs.record(ended="cap", scores=outputs.scores(0.244, 0.6, 0.1))
+    other = outputs.record(scores=outputs.scores(0.244, 0.6, 0.1)).model_copy(
+        update={"dataset": "nn5_daily", "title": "NN5 Daily"}
+    )
+    paths = written(tmp_path, [cap, other])
+    pages.update(*paths)
+    model, *cells = readme_cells(paths[1])[2]
+    assert model == "LS4" and [cell.endswith("/ 0.100 ᶜ") for cell in cells] == [False, True]
+    assert "ᶜ not converged" in paths[1].read_text()
+
+
 def test_what_there_is_no_record_of_is_left_alone(tmp_path: Path) -> None:
     paths = written(tmp_path, outputs.physionet())
     before = paths[1].read_text()

@@ -9,7 +9,13 @@ import pytest
 
 from harness.errors import UserError
 from harness.present import published, tables
-from harness.present.tables.table import Document, Table, markdown, write_documents
+from harness.present.tables.table import (
+    Document,
+    Table,
+    markdown,
+    markdown_document,
+    write_documents,
+)
 from harness.present.text import duration
 from harness.records import Record
 from tests.present import outputs
@@ -79,6 +85,29 @@ def test_a_frozen_schedule_is_said_below_its_table() -> None:
     table = solar_table(rows)
     assert table.notes[0] == "LS4: schedule frozen at steps 1,388 to 1,450 of 100,000"
     assert not any("RNN-VAE" in note for note in table.notes)
+
+
+def test_a_training_that_met_its_cap_is_marked_and_the_mark_explained() -> None:
+    scores = outputs.scores(0.2, 0.6, 0.1)
+    rows = [
+        outputs.record(seed=0, scores=scores, ended="patience"),
+        outputs.record(seed=1, scores=scores, ended="cap"),
+        outputs.record(model="rnn_vae", scores=scores, ended="patience"),
+    ]
+    found = {d.kind: d for d in tables.documents(outputs.frame_of(rows))}
+    assert set(found) >= {"table1", "costs"}
+    for document in found.values():
+        text = markdown_document(document)
+        assert "LS4ᶜ" in text and "RNN-VAEᶜ" not in text
+        assert any(line.startswith("ᶜ not converged") for line in document.legend)
+    found = {d.kind: d for d in tables.documents(outputs.frame_of(rows[2:]))}
+    assert not any("ᶜ" in markdown_document(d) for d in found.values())
+
+
+def test_a_table_without_rows_is_written(tmp_path: Path) -> None:
+    cells = outputs.write_cells(tmp_path / "cells", [outputs.record()])  # no score of memorisation
+    tables.write([cells], tmp_path / "tables")
+    assert "Memorisation" in (tmp_path / "tables" / "memorisation_cpu.md").read_text()
 
 
 def test_published_stands_beside_ours_and_unknown_is_a_dash() -> None:

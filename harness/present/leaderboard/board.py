@@ -8,10 +8,10 @@ from typing import Any
 
 import pandas as pd
 
-from harness import catalogue
 from harness.present import paired
 from harness.present.comparison import Comparison, place
 from harness.present.leaderboard.measures import Measure, marks, measures
+from harness.present.tables.columns import labels
 from harness.present.tables.scores import which
 from metrics.paired import Interval
 
@@ -47,11 +47,12 @@ class Board:
         found = pd.concat([c.rows.reset_index() for c in self.compared])
         first = found.sort_values("run", ascending=False).drop_duplicates("model")
         first = first.set_index("model")
+        first["capped"] = found.groupby("model")["capped"].sum()
         ordered = first.loc[sorted(first.index, key=lambda model: place(model, first.loc[model]))]
         band = ordered["variant_of"].notna().map({True: "variants", False: "models"})
         return pd.DataFrame(
             {
-                "label": [catalogue.label(model) for model in ordered.index],
+                "label": labels(ordered),
                 "band": band.mask(ordered["control"], "controls"),
             }
         )

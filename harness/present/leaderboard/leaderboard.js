@@ -161,7 +161,8 @@ function csv() {
 
 const TEX = { "\\": "\\textbackslash{}", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}", "<": "\\textless{}",
   ">": "\\textgreater{}", "±": "$\\pm$", "†": "$^\\dagger$", "‡": "$^\\ddagger$", "×": "$\\times$", "–": "--",
-  "↓": "$\\downarrow$", "↑": "$\\uparrow$", "−": "$-$", "ˢ": "\\textsuperscript{s}", "ᵘ": "\\textsuperscript{u}" };
+  "↓": "$\\downarrow$", "↑": "$\\uparrow$", "−": "$-$", "ˢ": "\\textsuperscript{s}", "ᵘ": "\\textsuperscript{u}",
+  "ᶜ": "\\textsuperscript{c}" };
 
 function latex() {
   const escaped = (text) => [...text].map((c) => TEX[c] ?? ("&%$#_{}".includes(c) ? `\\${c}` : c)).join("");

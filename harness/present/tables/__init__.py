@@ -22,7 +22,7 @@ from harness.present.tables import (
     sweep,
     variants,
 )
-from harness.present.tables.scores import ran
+from harness.present.tables.scores import explain_marks, ran
 from harness.present.tables.table import Document, write_documents
 from harness.tasks import TABLE_OF
 
@@ -97,4 +97,4 @@ def documents(frame: pd.DataFrame, powers: Sequence[Power] = ()) -> list[Documen
             found.append(variants.document(beside, budget))
         if swept := [s for c in ran(of_budget) for s in c.sweeps]:
             found.append(sweep.document(swept, budget))
-    return found
+    return [explain_marks(document) for document in found]

@@ -18,7 +18,7 @@ from harness.present.comparison import Comparison, comparisons, tidy
 from harness.present.frame import frame
 from harness.present.quantities import MUST_AGREE
 from harness.present.tables import columns
-from harness.present.tables.scores import failures, ran
+from harness.present.tables.scores import explain_marks, failures, ran
 from harness.present.tables.table import Document, Table
 from harness.present.text import paragraphs
 from harness.records import Record
@@ -65,7 +65,7 @@ def document(own_dirs: Sequence[Path], reference_dir: Path) -> Document:
     if not tables:
         raise UserError(f"{_name(own_dirs)}: no cell there whose data could be had")
     lines = pd.concat([tidy([c]).assign(folder=name) for name, c in shown], ignore_index=True)
-    return Document(
+    found = Document(
         "comparison",
         None,
         f"{_name(own_dirs)} beside {beside}",
@@ -73,6 +73,7 @@ def document(own_dirs: Sequence[Path], reference_dir: Path) -> Document:
         paragraphs("legends.j2", "beside"),
         lines.drop_duplicates(),
     )
+    return explain_marks(found)
 
 
 def _name(folders: Sequence[Path]) -> str:

@@ -10,11 +10,14 @@ from harness.present.comparison import Comparison
 from harness.present.quantities import Quantity
 from harness.present.text import number
 
+CAPPED = "ᶜ"  # mark of a training that was not converged when its steps were used up
+
 
 def labels(rows: pd.DataFrame) -> list[str]:
-    """Return the labels of the rows; ᵘ marks a union grid."""
-    marks = rows["union_grid"].map({True: "ᵘ", False: ""})
-    return [catalogue.label(model) + mark for model, mark in marks.items()]
+    """Return the labels of the rows; ᵘ marks a union grid, ᶜ a training that met its cap."""
+    union = rows["union_grid"].map({True: "ᵘ", False: ""})
+    marks = union + (rows["capped"] > 0).map({True: CAPPED, False: ""})
+    return [catalogue.label(str(model)) + mark for model, mark in marks.items()]
 
 
 def seeds(rows: pd.DataFrame) -> list[str]:

@@ -137,7 +137,9 @@ def _overview(compared: Sequence[Comparison]) -> Table:
     """One column for each data set and task, one row for each model and control."""
     shown = ran(by_dataset(compared))
     parts = pd.concat([c.rows[c.rows["run"] > 0] for c in shown])
-    found = parts.groupby("model").agg({"control": "first", "union_grid": "any", "run": "sum"})
+    found = parts.groupby("model").agg(
+        {"control": "first", "union_grid": "any", "run": "sum", "capped": "sum"}
+    )
     rows = found.loc[sorted(found.index, key=lambda model: place(model, found.loc[model]))]
     cells = {("", ""): pd.Series(columns.labels(rows), rows.index)}
     for c in shown:

@@ -1,6 +1,7 @@
 """What tables of scores share: form, titles, notes below, data sets that were not run."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -10,8 +11,8 @@ from harness.config import Protocol
 from harness.present import published
 from harness.present.comparison import Comparison
 from harness.present.quantities import QUANTITIES
-from harness.present.tables.columns import labels, published_numbers, seeds
-from harness.present.tables.table import Table
+from harness.present.tables.columns import CAPPED, labels, published_numbers, seeds
+from harness.present.tables.table import Document, Table
 from harness.present.text import paragraphs
 
 Columns = Mapping[tuple[str, str], pd.Series]  # by (group, heading)
@@ -130,6 +131,14 @@ def published_legend(block: str, compared: Sequence[Comparison]) -> tuple[str, .
         "legends.j2", "published", paper=published.paper(block), literal=block != "elbo",
         secondary=secondary,
     )  # fmt: skip
+
+
+def explain_marks(document: Document) -> Document:
+    """Explain the mark of trainings that did not converge, where a document has it."""
+    cells = (cell for table in document.tables for cell in (*table.cells, *table.cells.values.flat))
+    if not any(CAPPED in str(cell) for cell in cells):
+        return document
+    return replace(document, legend=(*document.legend, *paragraphs("legends.j2", "capped")))
 
 
 def older(compared: Sequence[Comparison]) -> bool:

@@ -49,12 +49,14 @@ class Table:
     @property
     def models(self) -> pd.DataFrame:
         """The rows that are no controls."""
-        return self.cells if self.is_control is None else self.cells[~self.is_control]
+        return self.cells if self.is_control is None else self.cells[~self.is_control.astype(bool)]
 
     @property
     def controls(self) -> pd.DataFrame:
         """The rows that are controls."""
-        return self.cells[:0] if self.is_control is None else self.cells[self.is_control]
+        return (
+            self.cells[:0] if self.is_control is None else self.cells[self.is_control.astype(bool)]
+        )
 
 
 @dataclass(frozen=True)
@@ -151,6 +153,7 @@ _TEX = str.maketrans(
         "‡": r"$^\ddagger$",
         "ˢ": r"\textsuperscript{s}",
         "ᵘ": r"\textsuperscript{u}",
+        "ᶜ": r"\textsuperscript{c}",
         "²": r"\textsuperscript{2}",
         "≥": r"$\geq$",
         "≤": r"$\leq$",
