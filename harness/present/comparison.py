@@ -28,7 +28,7 @@ NOISE_FLOOR = "noise_floor"  # the control whose scores are those of real series
 ESTIMATE = {"value": float, "largest": float, "seed_spread": float, "evaluator_spread": float,
             "n": "Int64", "finite": int, "scored": int}  # fmt: skip
 NOT_RUN = {"control": False, "variant_of": None, "union_grid": False, "run": 0, "done": 0,
-           "capped": 0, "endings": "", "not_done": ""}  # fmt: skip
+           "capped": 0, "fixed": 0, "endings": "", "not_done": ""}  # fmt: skip
 TIDY = ["budget", "task", "dataset", "model", "control", "score", "published", "certainty", "value",
         "seed_spread", "evaluator_spread", "n", "seeds", "seeds_run", "not_done", "better_controls",
         "within_noise_floor"]  # fmt: skip
@@ -66,7 +66,8 @@ class Comparison:
         """One line for each row, by model.
 
         ``control``; ``variant_of``; ``union_grid``; how many seeds were ``run`` and are ``done``;
-        how many of these are ``capped``, by the largest number of steps that they were allowed;
+        how many of these are ``capped``, by the largest number of steps that they were allowed, and
+        how many took a ``fixed`` number of steps although others stopped by their validation loss;
         ``endings``, of the others, in a few words; ``not_done``, the same in full.
         """
         found = [
@@ -74,6 +75,8 @@ class Comparison:
         ]
         found += [NOT_RUN | {"model": model} for model in self.only_published]
         rows = pd.DataFrame(found, columns=["model", *NOT_RUN]).set_index("model")
+        if not self.lines["ended"].isin(["patience", "cap"]).any():
+            rows["fixed"] = 0
         return rows.loc[sorted(rows.index, key=lambda model: place(model, rows.loc[model]))]
 
     @cached_property
@@ -384,6 +387,7 @@ def _row(model: str, own: pd.DataFrame) -> dict[str, Any]:
         "run": len(own),
         "done": len(own) - len(failed),
         "capped": int((own["status"].eq("done") & own["ended"].eq("cap")).sum()),
+        "fixed": int((own["status"].eq("done") & own["ended"].eq("steps")).sum()),
         "endings": shared_ending(failed["ending"].tolist()),
         "not_done": "; ".join(
             f"seed {cell.seed}: {cell.status}, {cell.reason}" for cell in failed.itertuples()

@@ -108,10 +108,12 @@ def compact_section(frame: pd.DataFrame, page: str) -> str:
             for quantity in c.quantities.values()
         ]
         joined = pd.concat(scores, axis=1).agg(" / ".join, axis=1)
-        joined += c.rows["capped"].gt(0).map({True: f" {columns.CAPPED}", False: ""})
+        joined += columns.ended(c.rows).radd(" ").str.rstrip()
         part = pd.DataFrame(
             {
-                "model": columns.labels(c.rows.assign(capped=0)),  # the same on all data sets
+                "model": columns.labels(
+                    c.rows.assign(capped=0, fixed=0)
+                ),  # the same on all data sets
                 "control": c.rows["control"],
                 "order": [place(model, row) for model, row in c.rows.iterrows()],
                 "data set": c.head["title"] + which(c, compared),
@@ -129,7 +131,7 @@ def compact_section(frame: pd.DataFrame, page: str) -> str:
         "compact",
         **about,
         older=older(compared),
-        capped=lines["scores"].str.contains(columns.CAPPED).any(),
+        ended="".join(lines["scores"]),
     )
     table = Table("Results", cells, by_row["control"].set_axis(cells.index))
     return f"{markdown(table)}\n\n{legend}"

@@ -27,7 +27,7 @@ MAIN = {  # sections and their documents
 }
 
 PARTS = ("published", "KL", "NLL", "floor")  # columns below an arrow that models do not compete in
-MARKS = "†‡◦‖ˢᵘᶜ"
+MARKS = "†‡◦‖ˢᵘᶜᶠ"
 
 
 def write(records_dirs: Sequence[Path], tables_dir: Path, figures_dir: Path, out: Path) -> None:

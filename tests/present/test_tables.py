@@ -87,9 +87,11 @@ def test_a_frozen_schedule_is_said_below_its_table() -> None:
     assert not any("RNN-VAE" in note for note in table.notes)
 
 
-def test_a_training_that_met_its_cap_is_marked_and_the_mark_explained() -> None:
+def test_how_trainings_ended_is_marked_and_the_marks_explained() -> None:
     scores = outputs.scores(0.2, 0.6, 0.1)
+    gan = outputs.record(model="sde_gan", scores=scores, ended="steps")
     rows = [
+        gan,
         outputs.record(seed=0, scores=scores, ended="patience"),
         outputs.record(seed=1, scores=scores, ended="cap"),
         outputs.record(model="rnn_vae", scores=scores, ended="patience"),
@@ -98,10 +100,14 @@ def test_a_training_that_met_its_cap_is_marked_and_the_mark_explained() -> None:
     assert set(found) >= {"table1", "costs"}
     for document in found.values():
         text = markdown_document(document)
-        assert "LS4ᶜ" in text and "RNN-VAEᶜ" not in text
-        assert any(line.startswith("ᶜ not converged") for line in document.legend)
-    found = {d.kind: d for d in tables.documents(outputs.frame_of(rows[2:]))}
-    assert not any("ᶜ" in markdown_document(d) for d in found.values())
+        assert "LS4ᶜ" in text and "SDE-GANᶠ" in text and "RNN-VAE " in text
+        assert [line[:15] for line in document.legend[-2:]] == [
+            "ᶜ not converged",
+            "ᶠ trained for a",
+        ]
+    other = outputs.record(scores=scores, ended="steps")  # no training stops by itself: no mark
+    for document in tables.documents(outputs.frame_of([gan, other])):
+        assert not set("ᶜᶠ") & set(markdown_document(document))
 
 
 def test_a_table_without_rows_is_written(tmp_path: Path) -> None:

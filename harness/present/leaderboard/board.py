@@ -11,7 +11,7 @@ import pandas as pd
 from harness.present import paired
 from harness.present.comparison import Comparison, place
 from harness.present.leaderboard.measures import Measure, marks, measures
-from harness.present.tables.columns import labels
+from harness.present.tables.columns import ENDED, labels
 from harness.present.tables.scores import which
 from metrics.paired import Interval
 
@@ -47,7 +47,8 @@ class Board:
         found = pd.concat([c.rows.reset_index() for c in self.compared])
         first = found.sort_values("run", ascending=False).drop_duplicates("model")
         first = first.set_index("model")
-        first["capped"] = found.groupby("model")["capped"].sum()
+        ends = found.groupby("model")[[*ENDED]].sum()
+        first[[*ENDED]] = ends
         ordered = first.loc[sorted(first.index, key=lambda model: place(model, first.loc[model]))]
         band = ordered["variant_of"].notna().map({True: "variants", False: "models"})
         return pd.DataFrame(

@@ -162,7 +162,7 @@ function csv() {
 const TEX = { "\\": "\\textbackslash{}", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}", "<": "\\textless{}",
   ">": "\\textgreater{}", "±": "$\\pm$", "†": "$^\\dagger$", "‡": "$^\\ddagger$", "×": "$\\times$", "–": "--",
   "↓": "$\\downarrow$", "↑": "$\\uparrow$", "−": "$-$", "ˢ": "\\textsuperscript{s}", "ᵘ": "\\textsuperscript{u}",
-  "ᶜ": "\\textsuperscript{c}" };
+  "ᶜ": "\\textsuperscript{c}", "ᶠ": "\\textsuperscript{f}" };
 
 function latex() {
   const escaped = (text) => [...text].map((c) => TEX[c] ?? ("&%$#_{}".includes(c) ? `\\${c}` : c)).join("");

@@ -10,14 +10,21 @@ from harness.present.comparison import Comparison
 from harness.present.quantities import Quantity
 from harness.present.text import number
 
-CAPPED = "ᶜ"  # mark of a training that was not converged when its steps were used up
+# Marks of trainings: not converged when the steps were used up; a fixed number of steps.
+ENDED = {"capped": "ᶜ", "fixed": "ᶠ"}
 
 
 def labels(rows: pd.DataFrame) -> list[str]:
-    """Return the labels of the rows; ᵘ marks a union grid, ᶜ a training that met its cap."""
+    """Return the labels of the rows; ᵘ marks a union grid, ᶜ and ᶠ how trainings ended."""
     union = rows["union_grid"].map({True: "ᵘ", False: ""})
-    marks = union + (rows["capped"] > 0).map({True: CAPPED, False: ""})
+    marks = union + ended(rows)
     return [catalogue.label(str(model)) + mark for model, mark in marks.items()]
+
+
+def ended(rows: pd.DataFrame) -> pd.Series:
+    """Return the marks of trainings that their validation loss did not stop, for each row."""
+    marks = [rows[column].gt(0).map({True: mark, False: ""}) for column, mark in ENDED.items()]
+    return sum(marks[1:], marks[0])
 
 
 def seeds(rows: pd.DataFrame) -> list[str]:

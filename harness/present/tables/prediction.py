@@ -138,7 +138,7 @@ def _overview(compared: Sequence[Comparison]) -> Table:
     shown = ran(by_dataset(compared))
     parts = pd.concat([c.rows[c.rows["run"] > 0] for c in shown])
     found = parts.groupby("model").agg(
-        {"control": "first", "union_grid": "any", "run": "sum", "capped": "sum"}
+        {"control": "first", "union_grid": "any", "run": "sum", "capped": "sum", "fixed": "sum"}
     )
     rows = found.loc[sorted(found.index, key=lambda model: place(model, found.loc[model]))]
     cells = {("", ""): pd.Series(columns.labels(rows), rows.index)}

@@ -11,7 +11,7 @@ from harness.config import Protocol
 from harness.present import published
 from harness.present.comparison import Comparison
 from harness.present.quantities import QUANTITIES
-from harness.present.tables.columns import CAPPED, labels, published_numbers, seeds
+from harness.present.tables.columns import labels, published_numbers, seeds
 from harness.present.tables.table import Document, Table
 from harness.present.text import paragraphs
 
@@ -134,11 +134,10 @@ def published_legend(block: str, compared: Sequence[Comparison]) -> tuple[str, .
 
 
 def explain_marks(document: Document) -> Document:
-    """Explain the mark of trainings that did not converge, where a document has it."""
+    """Explain the marks of trainings that their validation loss did not stop, where they are."""
     cells = (cell for table in document.tables for cell in (*table.cells, *table.cells.values.flat))
-    if not any(CAPPED in str(cell) for cell in cells):
-        return document
-    return replace(document, legend=(*document.legend, *paragraphs("legends.j2", "capped")))
+    legend = paragraphs("legends.j2", "ended", marks="".join(map(str, cells)))
+    return replace(document, legend=(*document.legend, *legend))
 
 
 def older(compared: Sequence[Comparison]) -> bool:

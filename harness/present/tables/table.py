@@ -154,6 +154,7 @@ _TEX = str.maketrans(
         "ˢ": r"\textsuperscript{s}",
         "ᵘ": r"\textsuperscript{u}",
         "ᶜ": r"\textsuperscript{c}",
+        "ᶠ": r"\textsuperscript{f}",
         "²": r"\textsuperscript{2}",
         "≥": r"$\geq$",
         "≤": r"$\leq$",
