@@ -30,6 +30,7 @@ def write(folder: Path, seeds: dict[int, list[Point]], **changes: int) -> Path:
 def point(step: int) -> Point:
     values = outputs.scores(1 / step, 0.6, 0.1)
     found = [Score(name=name, value=value) for name, (value, _) in values.items()]
+    found.append(Score(name="p_all", value=step / 100))
     return Point(step=step, validation_loss=100.0 / step, scores=found)
 
 
@@ -57,6 +58,7 @@ def test_each_score_has_its_lines_and_each_seed_one(tmp_path: Path) -> None:
         "marginal, share",
         "classification, nats",
         "prediction, unit²",
+        "two-sample test, p",
         "nearest training series, ratio",
         "validation loss",
     ]
@@ -65,6 +67,9 @@ def test_each_score_has_its_lines_and_each_seed_one(tmp_path: Path) -> None:
     np.testing.assert_allclose([line.get_ydata() for line in curves], expected)
     losses = [line for line in titles["validation loss"].lines if len(line.get_xdata()) == 5]
     np.testing.assert_allclose([line.get_ydata() for line in losses], 2 * [100 / np.array(STEPS)])
+    level = titles["two-sample test, p"].lines[2]  # behind the curves of two seeds
+    assert list(level.get_ydata()) == [0.05, 0.05]
+    level.remove()
     for ax in titles.values():
         marks = [tuple(line.get_xdata()) for line in ax.lines if len(line.get_xdata()) == 2]
         assert marks == 2 * [(40, 40)] + 2 * [(20, 20)]  # the last step and the best one

@@ -11,6 +11,7 @@ from matplotlib.lines import Line2D
 from harness import catalogue
 from harness.present import files
 from harness.present.comparison import Comparison
+from harness.present.decisions import LEVEL
 from harness.present.figures.style import (
     CONTROL,
     DATA,
@@ -22,7 +23,7 @@ from harness.present.figures.style import (
     scale_losses,
 )
 
-LOSS, RATIO = "validation_loss", "nearest_train_ratio"
+LOSS, RATIO, P = "validation_loss", "nearest_train_ratio", "p_all"
 WIDE = 10  # axes over more than this factor are logarithmic
 Lines = Mapping[str, tuple[str, str]]  # a panel: score -> what the legend calls it, style of line
 
@@ -71,6 +72,7 @@ def _panels(c: Comparison, points: pd.DataFrame) -> dict[str, Lines]:
         f"{q.name}, {q.unit}": {q.robust: ("robust", "-"), q.literal: ("literal", "--")}
         for q in c.quantities.values()
     }
+    wanted["two-sample test, p"] = {P: ("two-sample test", "-")}
     wanted["nearest training series, ratio"] = {RATIO: ("generated over test", "-")}
     wanted["validation loss"] = {LOSS: ("validation loss", "-")}
     known = {name for name in points.columns if points[name].notna().any()}
@@ -110,6 +112,10 @@ def trace_lines(
                                    markersize=2.5)  # fmt: skip
                 if len(lines) > 1:
                     keys[label] = drawn
+        if P in lines:
+            keys["told apart below it"] = ax.axhline(
+                LEVEL, color=CONTROL, linestyle="--", linewidth=0.8
+            )
         _marks(ax, points, ends)
         _scales(ax, points, lines)
         ax.set(title=name)
