@@ -200,7 +200,8 @@ document.getElementById("csv").addEventListener("click", () => download(csv(), "
 document.getElementById("latex").addEventListener("click", () => download(latex(), "tex"));
 
 const wanted = Object.fromEntries(new URLSearchParams(location.hash.slice(1)));
-const largest = sections.toSorted((a, b) => b.querySelectorAll("td").length - a.querySelectorAll("td").length)[0];
+const models = (section) => section.querySelectorAll("tbody.models tr").length;
+const largest = sections.toSorted((a, b) => models(b) - models(a))[0];
 const tasks = [...new Set(sections.map((s) => s.dataset.task))];
 fill(form.task, tasks.map((task) => [task, task]), wanted.task ?? largest.dataset.task);
 chooseBoard({ budget: wanted.task ? undefined : largest.dataset.budget, ...wanted });
