@@ -104,3 +104,37 @@ def test_verdict_turns_with_the_task() -> None:
     assert verdict("generation", below) == "better"
     assert verdict("interpolation", below) == "worse"
     assert verdict("generation", Interval(0.0, -0.1, 0.1)) == "not told"
+
+
+def test_all_models_at_the_limit_of_a_score_are_best() -> None:
+    rows = [
+        outputs.record(model=model, scores=outputs.scores(0.1, value, 0.1))
+        for model, value in (("ls4", 0.75), ("rnn_vae", 0.7), ("latent_ode", 0.6))
+    ]
+    (board,) = boards(comparisons(outputs.frame_of(rows)))
+    best = board.best["classification_robust"]
+    assert best == ["at the limit of this score: LS4; RNN-VAE"]
+
+
+def test_models_that_are_not_told_apart_in_any_seed_are_named() -> None:
+    rows = [outputs.tested(p=0.01), outputs.tested("rnn_vae"), outputs.tested("gp_vae")]
+    rows += [outputs.tested("gp_vae", seed=1, p=0.02), outputs.tested("gaussian")]
+    (board,) = boards(comparisons(outputs.frame_of(rows)))
+    assert board.best["verdict"] == ["not told apart: RNN-VAE"]
+
+
+def test_a_row_says_why_its_training_ended_and_what_is_scored(tmp_path: Path) -> None:
+    stopped = {"steps": 1000, "best_step": 500, "best_validation_loss": -0.9,
+               "last_validation_loss": -0.5}  # fmt: skip
+    scores = outputs.scores(0.1, 0.6, 0.1)
+    rows = [
+        outputs.record(ended="patience", scores=scores, **stopped),
+        outputs.record(model="timegan", ended="steps", steps=1600, scores=scores),
+    ]
+    leaderboard.write([outputs.write_cells(tmp_path / "cells", rows)], tmp_path / "board")
+    pages = tmp_path / "board" / "rows"
+    text = (pages / "cpu-generation-solar_weekly-ls4.html").read_text()
+    assert "1,000 steps, since the validation loss had not clearly improved" in text
+    assert "the weights of step 500 are scored" in text and "-0.900 (-0.500 at the end)" in text
+    text = (pages / "cpu-generation-solar_weekly-timegan.html").read_text()
+    assert "1,600 steps, since its budget asks for so many" in text and "are scored" not in text

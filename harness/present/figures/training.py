@@ -42,6 +42,7 @@ def curves(c: Comparison) -> pd.DataFrame:
                     "model": cell.model,
                     "seed": cell.seed,
                     "ending": cell.ending,
+                    "best_step": cell.best_step,
                     "step": history["step"],
                     "loss": losses.bfill(axis=1).iloc[:, 0],
                     "validation_loss": history.get("validation_loss", np.nan),
@@ -60,7 +61,8 @@ def training_curves(lines: pd.DataFrame, title: str) -> Figure:
     Parameters
     ----------
     lines : DataFrame
-        Columns model, seed, ending (missing where all went well), step, loss, validation_loss.
+        Columns model, seed, ending (missing where all went well), best_step (missing where it was
+        not chosen by a loss), step, loss, validation_loss.
     title : str
     """
     rows = [(str(model), own) for model, own in lines.groupby("model", sort=False)]
@@ -71,6 +73,8 @@ def training_curves(lines: pd.DataFrame, title: str) -> Figure:
                 known = one.dropna(subset=loss)  # a GAN has no validation loss
                 ax.plot(known["step"], known[loss], line, color=colour(model), alpha=0.8,
                         linewidth=0.8)  # fmt: skip
+        for best in own["best_step"].dropna().unique():
+            ax.axvline(best, color=DATA, linestyle=":", linewidth=0.6)
         ends = own.groupby("seed").tail(1).dropna(subset="ending")
         ax.plot(ends["step"], ends["loss"], "x", color=DATA)
         scale_losses(ax, own[["loss", "validation_loss"]].to_numpy(dtype=float))
@@ -80,9 +84,11 @@ def training_curves(lines: pd.DataFrame, title: str) -> Figure:
         "training": Line2D([], [], color=DATA),
         "validation": Line2D([], [], color=DATA, linestyle="--"),
     }
+    if lines["best_step"].notna().any():
+        keys["the step that is scored"] = Line2D([], [], color=DATA, linestyle=":", linewidth=0.6)
     if lines["ending"].notna().any():
         keys["not done"] = Line2D([], [], color=DATA, marker="x", linestyle="")
-    figure.legend(keys.values(), keys.keys(), loc="outside lower center", ncols=3)
+    figure.legend(keys.values(), keys.keys(), loc="outside lower center", ncols=4)
     figure.supylabel("loss")
     figure.suptitle(title)
     return figure

@@ -1,6 +1,6 @@
 """What a table of the leaderboard can show: verdicts, effects, scores, published numbers, costs."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,10 +9,11 @@ import pandas as pd
 from harness import catalogue
 from harness.present import paired
 from harness.present.comparison import Comparison
-from harness.present.decisions import decided, decimals, distances, told_apart
+from harness.present.decisions import decided, decimals, distances, told_apart, told_apart_in
 from harness.present.tables import columns
 from harness.present.text import duration
 
+VERDICT = "verdict"  # key of a measure
 TESTS = "Two-sample tests"
 ROBUST = "Robust scores, for conclusions"
 LITERAL = "As the paper computes and prints them"
@@ -64,7 +65,7 @@ def measures(c: Comparison) -> Iterator[Measure]:
     if decided(c):
         values = c.estimate("p_all")["value"]
         title = "told apart from real series?"
-        yield Measure("verdict", TESTS, title, told_apart(c), values, True, ranked=False)
+        yield Measure(VERDICT, TESTS, title, told_apart(c), values, True, ranked=False)
         for name in distances(c):
             key = f"effect_{name}"
             texts = columns.scores(c, key, evaluator=False, form=decimals)
@@ -107,7 +108,7 @@ def _costs(c: Comparison) -> Iterator[Measure]:
     for field, (title, form) in COSTS.items():
         values = done.groupby("model")[field].mean().astype(float).reindex(c.rows.index)
         texts = values.map(lambda value, form=form: "–" if pd.isna(value) else form(value))
-        yield Measure(field, MEANS, title, texts, values)
+        yield Measure(field, MEANS, title, texts, values, ranked=False)
 
 
 def marks(c: Comparison, measure: Measure) -> tuple[dict[str, str], str]:
@@ -116,6 +117,11 @@ def marks(c: Comparison, measure: Measure) -> tuple[dict[str, str], str]:
     Controls and variants do not compete.
     """
     competing = c.models.index[c.models["variant_of"].isna()]
+    if measure.key == VERDICT:
+        told = told_apart_in(c).reindex(competing).dropna()
+        alike = [str(m) for m, text in told.items() if text == "no" or text.startswith("0/")]
+        text = f"not told apart: {_names(alike)}" if alike else "all are told apart"
+        return dict.fromkeys(alike, BEST), text
     values = measure.values.reindex(competing).dropna()
     if not measure.ranked or values.empty:
         return {}, ""
@@ -123,6 +129,10 @@ def marks(c: Comparison, measure: Measure) -> tuple[dict[str, str], str]:
     label = catalogue.label(best)
     if measure.quantity is None or len(values) == 1:
         return {best: BEST}, label
+    ceiling = c.quantities[measure.quantity].ceiling
+    if ceiling is not None and values[best] >= ceiling:
+        highest = list(map(str, values.index[values >= ceiling]))
+        return dict.fromkeys(highest, BEST), f"at the limit of this score: {_names(highest)}"
     task = c.head["task"]
     ahead = {
         str(model): paired.better(c.cells, best, str(model), task, measure.quantity)
@@ -133,5 +143,8 @@ def marks(c: Comparison, measure: Measure) -> tuple[dict[str, str], str]:
     tied = [model for model, is_ahead in ahead.items() if not is_ahead]
     if not tied:
         return {best: BEST}, f"{label}, ahead of every other in every seed"
-    names = ", ".join(map(catalogue.label, tied))
-    return {best: BEST, **dict.fromkeys(tied, TIED)}, f"{label}; not told from it: {names}"
+    return {best: BEST, **dict.fromkeys(tied, TIED)}, f"{label}; not told from it: {_names(tied)}"
+
+
+def _names(models: Iterable[str]) -> str:
+    return "; ".join(map(catalogue.label, models))  # labels hold commas

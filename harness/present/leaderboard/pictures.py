@@ -45,7 +45,10 @@ def pictures(c: Comparison, model: str) -> dict[str, str]:
         if not lines.empty:
             figure = training_curves(lines, "")
             figure.set_size_inches(6.6, 2.4)
-            caption = "Training: loss (solid) and validation loss (dashed), a line for each seed."
+            caption = (
+                "Training: loss (solid) and validation loss (dashed), a line for each seed; dotted,"
+                " the step that is scored."
+            )
             found[caption] = svg(figure)
     return found
 
