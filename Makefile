@@ -103,7 +103,7 @@ schemas: $(READY)
 
 site: $(READY)
 	rm -rf results/site
-	$(BIN)/python -m sphinx -b html -W --keep-going -q -d results/doctrees \
+	$(BIN)/python -m sphinx -E -b html -W --keep-going -q -d results/doctrees \
 	    -c docs/site docs results/site
 	$(BIN)/python -m harness leaderboard --records results/reference \
 	    --out results/site/leaderboard --home ../
