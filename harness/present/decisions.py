@@ -43,17 +43,11 @@ def told_apart(c: Comparison, suffix: str = "") -> pd.Series:
     return in_words(c, f"p_all{suffix}", "told apart", by)
 
 
-def told_apart_in(c: Comparison) -> pd.Series:
-    """Return in short for each row whether it is told apart: "yes" or "no", of more seeds "2/3".
-
-    Rows without a decision are left out.
-    """
+def seeds_told_apart(c: Comparison) -> pd.DataFrame:
+    """Return for each row with a decision how many seeds were ``tested``, and ``told`` apart."""
     done = c.lines[c.lines["status"].eq("done") & c.lines["score"].eq("p_all")]
-    found = done.dropna(subset="value").groupby("model")["value"].agg(
-        lambda p: ("yes" if p.item() <= LEVEL else "no") if len(p) == 1
-        else f"{(p <= LEVEL).sum()}/{len(p)}"
-    )  # fmt: skip
-    return found.astype(str)
+    p = done.dropna(subset="value").set_index("model")["value"]
+    return p.le(LEVEL).groupby(level=0).agg(told="sum", tested="size")
 
 
 def in_words(c: Comparison, score: str, yes: str, by: Mapping[str, str]) -> pd.Series:

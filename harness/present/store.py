@@ -155,7 +155,12 @@ def experiment(client: "MlflowClient", uri: str, name: str, location: str | None
     except MlflowException as error:
         raise UserError(f"{uri}: no MLflow there: {str(error).splitlines()[0]}") from None
     if found is None:
-        return client.create_experiment(name, location)
+        try:
+            return client.create_experiment(name, location)
+        except MlflowException:
+            found = client.get_experiment_by_name(name)
+            if found is None:  # else another import has made it in between
+                raise
     if found.lifecycle_stage == "deleted":
         client.restore_experiment(found.experiment_id)
     return found.experiment_id

@@ -6,8 +6,9 @@ import statistics
 import pytest
 
 from harness import catalogue
-from harness.present.comparison import Comparison, tidy
+from harness.present.comparison import Comparison
 from harness.present.quantities import CHANCE
+from harness.present.tables.tidy import tidy
 from harness.tasks import TABLE_OF
 from tests.present import outputs
 

@@ -248,8 +248,11 @@ def test_it_says_in_how_many_seeds_a_row_is_told_apart() -> None:
         [outputs.tested(p=0.01), outputs.tested("rnn_vae"), outputs.tested("gaussian", p=0.05),
          outputs.tested("gaussian", seed=1)]
     )  # fmt: skip
-    verdicts = decisions.told_apart_in(found[0])
-    assert verdicts.to_dict() == {"ls4": "yes", "rnn_vae": "no", "gaussian": "1/2"}
+    counts = decisions.seeds_told_apart(found[0])
+    assert counts.T.to_dict("list") == {"ls4": [1, 1], "rnn_vae": [0, 1], "gaussian": [1, 2]}
+    (figure,) = heat_map.figures(found, [])
+    texts = [text.get_text() for text in figure.figure.axes[0].texts]
+    assert [text for text in texts if text in ("yes", "no", "1/2")] == ["1/2", "yes", "no"]
 
 
 def test_colours_end_and_texts_do_not() -> None:

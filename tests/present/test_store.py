@@ -187,3 +187,17 @@ def test_the_tag_goes_when_an_import_fails(monkeypatch: pytest.MonkeyPatch) -> N
     with pytest.raises(UserError), reserved(server):
         raise UserError("no")
     assert not server.tags
+
+
+def test_an_experiment_that_another_import_makes_meanwhile_is_taken() -> None:
+    from mlflow.exceptions import MlflowException
+
+    found = iter([None, SimpleNamespace(experiment_id="7", lifecycle_stage="active")])
+
+    def create(name: str, location: str | None) -> str:
+        raise MlflowException("already exists")
+
+    client = SimpleNamespace(
+        get_experiment_by_name=lambda name: next(found), create_experiment=create
+    )
+    assert store.experiment(cast(Any, client), "http://127.0.0.1:5000", "Table 1", None) == "7"

@@ -15,7 +15,7 @@ from matplotlib.ticker import NullLocator
 from harness import catalogue
 from harness.powers import Power
 from harness.present.comparison import Comparison, place
-from harness.present.decisions import decided, decimals, distances, power_of, told_apart_in
+from harness.present.decisions import decided, decimals, distances, power_of, seeds_told_apart
 from harness.present.figures.style import CONTROL, DATA, PAGE, Drawn, caption
 from harness.present.tables.scores import which, with_any
 
@@ -71,10 +71,19 @@ def _block(c: Comparison, number: str, power: Power | None) -> Block:
     return Block(
         f"{c.head['title']}{number}\nn = {c.head['n_test']}",
         pd.DataFrame(effects),
-        told_apart_in(c),
+        _verdicts(c),
         c.rows.loc[c.rows["done"] == 0, "endings"],
         power.weak if power else (),
     )
+
+
+def _verdicts(c: Comparison) -> pd.Series:
+    """Return in short for each row whether it is told apart: "yes" or "no", of more seeds "2/3"."""
+    found = {
+        row.Index: f"{row.told}/{row.tested}" if row.tested > 1 else "yes" if row.told else "no"
+        for row in seeds_told_apart(c).itertuples()
+    }
+    return pd.Series(found, dtype=str)
 
 
 def effect_map(blocks: Sequence[Block], is_control: pd.Series, title: str) -> Figure:

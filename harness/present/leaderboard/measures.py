@@ -9,7 +9,7 @@ import pandas as pd
 from harness import catalogue
 from harness.present import paired
 from harness.present.comparison import Comparison
-from harness.present.decisions import decided, decimals, distances, told_apart, told_apart_in
+from harness.present.decisions import decided, decimals, distances, seeds_told_apart, told_apart
 from harness.present.tables import columns
 from harness.present.text import duration
 
@@ -118,8 +118,8 @@ def marks(c: Comparison, measure: Measure) -> tuple[dict[str, str], str]:
     """
     competing = c.models.index[c.models["variant_of"].isna()]
     if measure.key == VERDICT:
-        told = told_apart_in(c).reindex(competing).dropna()
-        alike = [str(m) for m, text in told.items() if text == "no" or text.startswith("0/")]
+        told = seeds_told_apart(c)["told"].reindex(competing)
+        alike = list(map(str, told.index[told == 0]))
         text = f"not told apart: {_names(alike)}" if alike else "all are told apart"
         return dict.fromkeys(alike, BEST), text
     values = measure.values.reindex(competing).dropna()

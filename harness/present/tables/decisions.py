@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from harness import catalogue
 from harness.powers import Power
-from harness.present.comparison import NOISE_FLOOR, Comparison, tidy
+from harness.present.comparison import NOISE_FLOOR, Comparison
 from harness.present.decisions import (
     LEVEL,
     belongs,
@@ -18,6 +18,7 @@ from harness.present.decisions import (
 from harness.present.tables import columns
 from harness.present.tables.scores import score_table, title, with_any
 from harness.present.tables.table import Document, Table
+from harness.present.tables.tidy import tidy
 from harness.present.text import number, paragraphs
 
 STANDARDISED = "p_all_standardised"

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from harness.powers import Power
-from harness.present.comparison import Comparison, tidy
+from harness.present.comparison import Comparison
 from harness.present.decisions import belongs
 from harness.present.tables import columns, decisions
 from harness.present.tables.scores import (
@@ -20,6 +20,7 @@ from harness.present.tables.scores import (
     with_any,
 )
 from harness.present.tables.table import Document, Table
+from harness.present.tables.tidy import tidy
 from harness.present.text import paragraphs
 
 MEMORISATION = {

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from harness import catalogue
-from harness.present.comparison import HIDDEN_SHARE, Comparison, place, tidy
+from harness.present.comparison import HIDDEN_SHARE, Comparison, place
 from harness.present.tables import bounds, columns
 from harness.present.tables.scores import (
     absent,
@@ -21,6 +21,7 @@ from harness.present.tables.scores import (
     which,
 )
 from harness.present.tables.table import Document, Table
+from harness.present.tables.tidy import tidy
 from harness.present.text import paragraphs
 
 SKILL = "skill ↑"

@@ -6,10 +6,11 @@ import numpy as np
 import pandas as pd
 
 from harness import catalogue
-from harness.present.comparison import Comparison, tidy
+from harness.present.comparison import Comparison
 from harness.present.tables import columns
 from harness.present.tables.scores import score_table, title
 from harness.present.tables.table import Document, Table
+from harness.present.tables.tidy import tidy
 from harness.present.text import number, paragraphs
 
 

@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 
-from harness.present.comparison import Comparison, tidy
+from harness.present.comparison import Comparison
 from harness.present.tables import cell_costs, generation, prediction
 from harness.present.tables.scores import title
 from harness.present.tables.table import Document
+from harness.present.tables.tidy import tidy
 from harness.present.text import paragraphs
 from harness.tasks import TABLE_OF
 
