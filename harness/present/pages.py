@@ -109,11 +109,10 @@ def compact_section(frame: pd.DataFrame, page: str) -> str:
         ]
         joined = pd.concat(scores, axis=1).agg(" / ".join, axis=1)
         joined += columns.ended(c.rows).radd(" ").str.rstrip()
+        unmarked = c.rows.assign(capped=0, fixed=0)  # one line for a model on all data sets
         part = pd.DataFrame(
             {
-                "model": columns.labels(
-                    c.rows.assign(capped=0, fixed=0)
-                ),  # the same on all data sets
+                "model": columns.labels(unmarked),
                 "control": c.rows["control"],
                 "order": [place(model, row) for model, row in c.rows.iterrows()],
                 "data set": c.head["title"] + which(c, compared),
@@ -126,13 +125,8 @@ def compact_section(frame: pd.DataFrame, page: str) -> str:
     cells = lines.pivot(index="model", columns="data set", values="scores")
     cells = cells.loc[by_row["model"], lines["data set"].unique()].fillna("–").reset_index()
     about = {"page": page, "budget": budget, "meaning": budgets().get(budget)}
-    (legend,) = paragraphs(
-        "legends.j2",
-        "compact",
-        **about,
-        older=older(compared),
-        ended="".join(lines["scores"]),
-    )
+    about |= {"older": older(compared), "ended": "".join(lines["scores"])}
+    (legend,) = paragraphs("legends.j2", "compact", **about)
     table = Table("Results", cells, by_row["control"].set_axis(cells.index))
     return f"{markdown(table)}\n\n{legend}"
 
