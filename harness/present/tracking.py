@@ -112,11 +112,12 @@ def _import(found: Cells, uri: str, artifacts: Path, extra: list[Path]) -> None:
 
 def links(uri: str) -> list[tuple[str, str]]:
     """Return what the views of a store are called, "Table 1: generation, cpu-sines", and where."""
-    experiments = sorted(store.client(uri).search_experiments(), key=lambda e: e.name)
+    client = store.client(uri)
+    experiments = sorted(client.search_experiments(), key=lambda e: e.name)
     return [
         (f"{e.name}, {name}", address)
         for e in experiments
-        for name, address in views.addresses(e.experiment_id, e.tags)
+        for name, address in views.addresses(client, e.experiment_id)
     ]
 
 
@@ -168,8 +169,8 @@ class _Runs:
         for c in reversed(compared):  # of several of a data set, the first one's stays
             tag = views.TAG + views.key(c.head["budget"], c.head["dataset"])
             self.client.set_experiment_tag(self.experiment, tag, views.state(c))
-        tags = self.client.get_experiment(self.experiment).tags
-        lines = [f"- [{name}]({where})" for name, where in views.addresses(self.experiment, tags)]
+        found = views.addresses(self.client, self.experiment)
+        lines = [f"- [{name}]({where})" for name, where in found]
         note = "\n".join(["Models side by side, by budget and data set:", "", *lines])
         self.client.set_experiment_tag(self.experiment, NOTE, note)
 

@@ -6,12 +6,16 @@ it.
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from typing import TYPE_CHECKING
 
 from harness import catalogue
 from harness.present.comparison import Comparison
 from harness.present.decisions import decided
 from harness.records import Record
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
 
 TAG = "mlflow.sharedViewState."  # how the names of such tags begin
 NOT_IN_NAMES = r"[^\w./ -]"  # characters that names of metrics must not have
@@ -34,12 +38,14 @@ def address(experiment: str, name: str) -> str:
     return f"{place}?workflowType=machine_learning&viewStateShareKey={name}"
 
 
-def addresses(experiment: str, tags: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """Yield names and addresses of an experiment's views."""
-    for tag in sorted(tags):
-        if tag.startswith(TAG):
-            name = tag.removeprefix(TAG)
-            yield name, address(experiment, name)
+def addresses(client: "MlflowClient", experiment: str) -> list[tuple[str, str]]:
+    """Return names and addresses of an experiment's views, those with the most rows first."""
+    tags = client.get_experiment(experiment).tags
+    rows = client.search_runs([experiment], f"tags.level = '{ROW}'")
+    sizes = Counter(key(run.data.tags["budget"], run.data.tags["dataset"]) for run in rows)
+    names = [tag.removeprefix(TAG) for tag in tags if tag.startswith(TAG)]
+    names.sort(key=lambda name: (-sizes[name], name))
+    return [(name, address(experiment, name)) for name in names]
 
 
 def state(c: Comparison) -> str:

@@ -214,6 +214,16 @@ def test_a_row_that_was_tested_has_a_verdict_and_its_column(tmp_path: Path) -> N
     assert state["selectedColumns"][0] == "tags.`verdict`"
 
 
+def test_the_link_with_the_most_rows_comes_first(tmp_path: Path) -> None:
+    imported = Imported(tmp_path)
+    for budget, models in (("cpu", ["ls4"]), ("full", ["ls4", "rnn_vae"])):
+        found = [outputs.record(budget=budget, model=model) for model in models]
+        outputs.write_cells(imported.cells / budget, found)
+    imported.track()
+    names = [name for name, _ in tracking.links(imported.uri)]
+    assert names == [f"Table 1: generation, {b}-solar_weekly" for b in ("full", "cpu")]
+
+
 def test_a_failed_cell_is_listed_with_its_reason(imported: Imported) -> None:
     (run,) = imported.runs("tags.status = 'diverged' and tags.level = 'seed'").values()
     assert run.info.status == "FAILED"
