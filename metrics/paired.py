@@ -10,6 +10,7 @@ Efron and Tibshirani 1993, "An Introduction to the Bootstrap", chapters 8 and 13
 interval).
 """
 
+import functools
 import math
 from typing import NamedTuple
 
@@ -78,11 +79,10 @@ def differences(a: SeriesErrors, b: SeriesErrors, seed: int = 0) -> dict[str, In
     n = a.prediction.shape[1]
     if n != b.prediction.shape[1]:
         raise ValueError(f"rows: expected the same test series, found {n}, {b.prediction.shape[1]}")
-    rng = np.random.default_rng(seed)
-    real = _weights(rng, n)
+    sizes = [len(row.generated_counts) for row in (a, b)]
+    real, *generated = _weights(seed, n, *(sizes if all(sizes) else []))
     found = {"prediction": _interval(*(_prediction(row, real) for row in (a, b)))}
-    if all(len(row.generated_counts) for row in (a, b)):
-        generated = [_weights(rng, len(row.generated_counts)) for row in (a, b)]
+    if generated:
         rows = list(zip((a, b), generated, strict=True))
         found["marginal"] = _interval(*(_marginal(row, real, own) for row, own in rows))
         found["classification"] = _interval(
@@ -117,7 +117,7 @@ def skill(
         raise ValueError("reference: expected errors above 0, found none")
     _, index = np.unique(group, return_inverse=True)
     own, other = (np.bincount(index, weights=values) for values in (squared, reference))
-    weights = _weights(np.random.default_rng(seed), len(own))
+    (weights,) = _weights(seed, len(own))
     values = 1 - (weights @ own) / (weights @ other)
     low, high = np.quantile(values[1:], [LEVEL / 2, 1 - LEVEL / 2])
     return Interval(float(values[0]), float(low), float(high))
@@ -142,15 +142,17 @@ def mean_difference(
     """
     _, index = np.unique(group, return_inverse=True)
     size, first, second = (np.bincount(index, weights=values) for values in (np.ones(len(a)), a, b))
-    weights = _weights(np.random.default_rng(seed), len(size))
+    (weights,) = _weights(seed, len(size))
     n = weights @ size
     return _interval(weights @ first / n, weights @ second / n)
 
 
-def _weights(rng: np.random.Generator, n: int) -> Float[np.ndarray, "R n"]:
-    """How often each of n is drawn: once in the first row, at random in the others."""
-    drawn = rng.multinomial(n, np.full(n, 1 / n), size=N_BOOT)
-    return np.vstack([np.ones((1, n)), drawn])
+@functools.lru_cache(maxsize=4)  # drawing takes longer than what is computed from it
+def _weights(seed: int, *sizes: int) -> list[Float[np.ndarray, "R n"]]:
+    """How often each of n series is drawn, for some n: once in row 0, at random in the others."""
+    rng = np.random.default_rng(seed)
+    drawn = [rng.multinomial(n, np.full(n, 1 / n), size=N_BOOT) for n in sizes]
+    return [np.vstack([np.ones(times.shape[1]), times]) for times in drawn]
 
 
 def _interval(a: Float[np.ndarray, "R"], b: Float[np.ndarray, "R"]) -> Interval:
