@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
 from pathlib import Path
+from statistics import linear_regression
 from typing import NamedTuple, get_args
-
-import numpy as np
 
 from harness import catalogue
 from harness.errors import UserError
@@ -177,8 +176,9 @@ def fit(values: dict[int, float]) -> PowerLaw | None:
     chosen = chosen if len(chosen) > 1 else list(values)
     if len(chosen) < 2:
         return None
-    slope = np.polyfit(np.log(chosen), np.log([values[length] for length in chosen]), 1)[0]
-    return PowerLaw(float(slope), min(chosen), max(chosen))
+    logs = [math.log(values[length]) for length in chosen]
+    slope, _ = linear_regression([math.log(length) for length in chosen], logs)
+    return PowerLaw(slope, min(chosen), max(chosen))
 
 
 def studies(records: Sequence[RunTime]) -> list[Study]:
