@@ -107,11 +107,11 @@ site: $(READY)
 	    -c docs/site docs results/site
 	$(BIN)/python -m harness leaderboard --records results/reference \
 	    --out results/site/leaderboard --home ../
+	$(BIN)/python -m harness report --records results/reference --tables results/reference/tables \
+	    --figures results/reference/figures --out results/site/report.html
 	@echo "Site  results/site/index.html"
 
 pictures: site
-	$(BIN)/python -m harness report --records results/reference --tables results/reference/tables \
-	    --figures results/reference/figures --out results/site/report.html
 	$(BIN)/python docs/site/pictures.py results/site docs/images
 	$(BIN)/python docs/site/mlflow_pictures.py results/reference results/reference/mlflow $(PORT) \
 	    docs/images

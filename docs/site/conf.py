@@ -42,7 +42,7 @@ html_sidebars = {
         "sidebar/brand.html",
         "sidebar/search.html",
         "sidebar/scroll-start.html",
-        "leaderboard.html",
+        "made.html",  # links to pages that are made from records
         "sidebar/navigation.html",
         "sidebar/scroll-end.html",
     ]

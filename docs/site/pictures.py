@@ -9,8 +9,8 @@ from playwright.sync_api import sync_playwright
 PAGES = {
     "site": "index.html",
     "leaderboard": "leaderboard/index.html",
-    "row": "leaderboard/rows/cpu-generation-solar_weekly-ls4.html",
-    "report": "report.html#table1_cpu",
+    "row": "leaderboard/rows/full-generation-solar_weekly-ls4.html",
+    "report": "report.html#table1_full",
 }
 BROWSERS = ("chromium", "google-chrome", "chromium-browser")
 

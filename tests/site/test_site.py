@@ -1,5 +1,6 @@
 """The site: it builds without a warning, without a network, and works in a browser."""
 
+import os
 import re
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from harness.catalogue import ROOT
-from harness.present import leaderboard
+from harness.present import figures, leaderboard, report, tables
 from tests.present.test_leaderboard import write
 from tests.site.widths import fits
 
@@ -22,7 +23,11 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     paths = ["-d", folder / "doctrees", "-c", "docs/site", "docs", out]
     done = subprocess.run([*command, *paths], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    leaderboard.write([write(folder / "cells")], out / "leaderboard", home="../")
+    cells = write(folder / "cells")
+    leaderboard.write([cells], out / "leaderboard", home="../")
+    tables.write([cells], folder / "tables")
+    figures.write([cells], folder, folder / "figures")
+    report.write([cells], folder / "tables", folder / "figures", out / "report.html")
     return out
 
 
@@ -31,6 +36,19 @@ def test_nothing_is_loaded_from_elsewhere(site: Path) -> None:
     for html in site.rglob("*.html"):
         loaded = re.findall(r'<(?:script|link|img)[^>]*(?:src|href)="([^"]+)"', html.read_text())
         assert not [address for address in loaded if "://" in address], html
+
+
+@pytest.mark.slow
+def test_every_link_leads_to_a_page_or_a_file_of_the_repository(site: Path) -> None:
+    built = ROOT / "results" / "site"  # by `make site`
+    for html in site.rglob("*.html"):
+        for address in re.findall(r'<a [^>]*href="([^"#]+)', html.read_text()):
+            if "://" in address or address.startswith(("data:", "mailto:")):
+                continue
+            target = Path(os.path.normpath(html.parent / address))
+            if not target.is_relative_to(site):
+                target = Path(os.path.normpath(built / os.path.relpath(target, site)))
+            assert target.exists(), f"{html}: {address}"
 
 
 @pytest.mark.slow
