@@ -9,11 +9,9 @@ from pathlib import Path
 from pictures import BROWSERS
 from playwright.sync_api import sync_playwright
 
-VIEW = "Table 1: generation, paper-solar_weekly"
-
 
 def main(records: str, folder: str, port: str, images: str) -> None:
-    """Import the records, start MLflow, and write a picture of a view."""
+    """Import the records, start MLflow, and write a picture of the view whose link comes first."""
     command = [sys.executable, "-m", "harness", "ui", "--records", records]
     process = subprocess.Popen(
         [*command, "--folder", folder, "--port", port], stdout=subprocess.PIPE, text=True
@@ -21,10 +19,10 @@ def main(records: str, folder: str, port: str, images: str) -> None:
     assert process.stdout is not None
     try:
         for line in process.stdout:
-            if line.strip() == VIEW:
-                take(next(process.stdout).strip(), Path(images) / "mlflow.png")
+            if line.startswith("  http"):
+                take(line.strip(), Path(images) / "mlflow.png")
                 return
-        sys.exit(f"error: no view {VIEW!r}")
+        sys.exit("error: MLflow shows no view")
     finally:
         process.send_signal(signal.SIGINT)
         process.wait()
@@ -37,7 +35,7 @@ def take(address: str, path: Path) -> None:
         browser = playwright.chromium.launch(executable_path=browser_path, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1400, "height": 620})
         page.goto(address)
-        page.get_by_text("LS4 on Solar Weekly, paper").first.wait_for(timeout=120_000)
+        page.get_by_text("LS4 on Solar Weekly").first.wait_for(timeout=120_000)
         for close in reversed(page.get_by_role("button", name="Close").all()):
             close.click()
         page.wait_for_timeout(2000)

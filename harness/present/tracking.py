@@ -25,7 +25,7 @@ from datasets.files import sha256
 from datasets.progress import progress
 from harness.present import files, store, views
 from harness.present.comparison import Comparison, comparisons
-from harness.present.decisions import decided, told_apart
+from harness.present.decisions import seeds_told_apart
 from harness.present.frame import frame
 from harness.present.store import SQLITE
 from harness.present.views import metric_name
@@ -212,8 +212,8 @@ class _Runs:
         metrics: dict[str, float] = {}
         compared = comparisons(frame(cells))
         if len(compared) == 1:  # means over different data or evaluators would be of nothing
-            if decided(compared[0]):
-                tags["verdict"] = told_apart(compared[0])[head.model]
+            for told, tested in seeds_told_apart(compared[0]).itertuples(index=False):
+                tags["told_apart"] = f"{told}/{tested}"  # of this one model
             for (_, name), estimate in compared[0].estimates.iterrows():
                 found = {name: "value", f"seed_spread/{name}": "seed_spread",
                          f"evaluator_spread/{name}": "evaluator_spread"}  # fmt: skip

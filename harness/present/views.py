@@ -49,7 +49,7 @@ def addresses(client: "MlflowClient", experiment: str) -> list[tuple[str, str]]:
 
 
 def state(c: Comparison) -> str:
-    """Return the view of a comparison: verdict, seeds, scores, training time; best row first."""
+    """Return the view of a comparison: tests, seeds, scores, training time; best row first."""
     scored = set(c.lines["score"])
     robust = [q for q in c.quantities.values() if q.robust in scored]
     scores = [f"metrics.`{metric_name(q.robust)}`" for q in robust]
@@ -61,7 +61,7 @@ def state(c: Comparison) -> str:
         "startTime": "ALL",
         "lifecycleFilter": "Active",
         "selectedColumns": [
-            *(["tags.`verdict`"] if decided(c) else []),
+            *(["tags.`told_apart`"] if decided(c) else []),
             "tags.`seeds`",
             *scores,
             "metrics.`train_seconds`",

@@ -202,16 +202,16 @@ def test_a_view_for_each_data_set(imported: Imported) -> None:
     )
 
 
-def test_a_row_that_was_tested_has_a_verdict_and_its_column(tmp_path: Path) -> None:
+def test_a_row_that_was_tested_says_in_how_many_seeds_it_is_told_apart(tmp_path: Path) -> None:
     imported = Imported(tmp_path)
     scores: dict[str, tuple[float | None, float | None]] = {"p_all": (0.001, None)}
     outputs.write_cells(imported.cells, [outputs.record(scores=scores)])
     imported.track()
     run = imported.runs()["cpu/generation/solar_weekly/ls4"]
-    assert run.data.tags["verdict"] == "told apart (p = .001)"
+    assert run.data.tags["told_apart"] == "1/1"
     experiment = imported.client().get_experiment(run.info.experiment_id)
     state = json.loads(experiment.tags[views.TAG + "cpu-solar_weekly"])
-    assert state["selectedColumns"][0] == "tags.`verdict`"
+    assert state["selectedColumns"][0] == "tags.`told_apart`"
 
 
 def test_the_link_with_the_most_rows_comes_first(tmp_path: Path) -> None:
