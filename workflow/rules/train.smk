@@ -49,6 +49,8 @@ rule evaluate:
         "<benchmarks>/evaluate/{task}/{dataset}/{model}/{seed}.tsv"
     wildcard_constraints:
         model=MODELS,
+    # Rows are complete one by one; otherwise all trainings could come before the first score.
+    priority: 1
     conda:
         "../../environment.yml"
     resources:
