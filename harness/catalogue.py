@@ -246,7 +246,7 @@ def controls_of(task: str) -> list[str]:
 
 @functools.cache
 def budgets() -> dict[str, str]:
-    """Return the budgets and what each means, the most training first."""
+    """Return the budgets and what each means, in the order in which tables show them."""
     return {name: str(meaning) for name, meaning in read_yaml(CONFIG / "budgets.yaml").items()}
 
 

@@ -103,7 +103,7 @@ def test_a_file_says_what_differs_from_another(config) -> None:
         ),
         (
             MODEL | {"training": {"cpy": {"steps": 1, "batch_size": 1}}},
-            r"mine\.yaml: training: unknown budget 'cpy': expected one of paper, full, cpu, smoke",
+            r"mine\.yaml: training: unknown budget 'cpy': expected one of full, paper, cpu, smoke",
         ),
         (
             MODEL | {"datasets": {"extrapolion/flame": {}}},

@@ -278,7 +278,7 @@ class Comparison:
 
 
 def comparisons(frame: pd.DataFrame) -> list[Comparison]:
-    """Arrange a frame's records by task, budget (most training first), data set and what agrees.
+    """Arrange a frame's records by task, budget, data set and what agrees.
 
     Data sets with published numbers come first.
     """
@@ -301,7 +301,7 @@ def comparisons(frame: pd.DataFrame) -> list[Comparison]:
 
 
 def budgets(frame: pd.DataFrame) -> list[str]:
-    """Return a frame's budgets, most training first; those of no catalogue last."""
+    """Return a frame's budgets in the catalogue's order; others last."""
     known = list(catalogue.budgets())
     found = frame["budget"].unique().tolist()
     return [b for b in known if b in found] + sorted(b for b in found if b not in known)

@@ -84,7 +84,7 @@ def update_sections(path: Path, sections: Mapping[str, str]) -> None:
 def compact_section(frame: pd.DataFrame, page: str) -> str:
     """Return the robust scores of generation: lines are rows, columns are data sets.
 
-    Only one budget is shown: that with the most models; of several, that of most training.
+    Only one budget is shown: that with the most models; of several, the first.
 
     Parameters
     ----------
@@ -95,7 +95,7 @@ def compact_section(frame: pd.DataFrame, page: str) -> str:
     """
     compared = [c.without_variants for c in comparisons(frame)]
     compared = [c for c in ran(compared) if TABLE_OF[c.head["task"]] == "table1"]
-    models: dict[str, set[str]] = {}  # by budget, most training first
+    models: dict[str, set[str]] = {}  # by budget, in order
     for c in compared:
         run = c.rows.index[~c.rows["control"] & (c.rows["run"] > 0)]
         models.setdefault(c.head["budget"], set()).update(run)

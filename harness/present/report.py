@@ -123,7 +123,7 @@ def _dataset(cells: pd.DataFrame) -> dict[str, Any]:
 
 
 def _best(table: Table) -> set[tuple[int, int]]:
-    """Return the places (row, column) of the best numbers of the models, where an arrow says it."""
+    """Return the places (row, column) of the best of several models' numbers, where an arrow says it."""
     found: set[tuple[int, int]] = set()
     for column, (group, heading) in enumerate(table.columns):
         arrow = re.search("[↓↑]", group + heading)
@@ -131,6 +131,8 @@ def _best(table: Table) -> set[tuple[int, int]]:
             continue
         texts = table.models.iloc[:, column].str.extract(r"^(-?[\d.]+(?:e[-+]\d+)?)(?![\d,])")[0]
         numbers = pd.to_numeric(texts).reset_index(drop=True)
+        if numbers.count() < 2:
+            continue
         best = numbers.min() if arrow[0] == "↓" else numbers.max()
         found |= {(int(row), column) for row in numbers.index[numbers == best]}
     return found

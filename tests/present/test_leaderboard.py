@@ -96,7 +96,7 @@ def test_pairs_need_errors_of_both_rows(solar: Board) -> None:
 
 def test_best_says_whether_it_is_known_to_be_ahead(solar: Board) -> None:
     (text,) = solar.best["prediction_robust"]
-    assert text.startswith("LS4") and "not known" in text  # one row has no errors
+    assert text.startswith("best: LS4;") and "not known" in text  # one row has no errors
 
 
 def test_verdict_turns_with_the_task() -> None:

@@ -124,6 +124,10 @@ class Board:
         columns = range(len(self.compared))
         return {key: [self._marks(key, column)[1] for column in columns] for key in self.measures}
 
+    def conclusions(self, key: str) -> list[tuple[str, str]]:
+        """Return titles of data sets and what is best there, where that is known."""
+        return [pair for pair in zip(self.titles, self.best[key], strict=True) if pair[1]]
+
     def _marks(self, key: str, column: int) -> tuple[dict[str, str], str]:
         measure = self.columns[column].get(key)
         return marks(self.compared[column], measure) if measure else ({}, "")

@@ -65,9 +65,9 @@ function show() {
       cell.className = [mark, /[a-z]{3} /i.test(text) ? "text" : ""].join(" ").trim();
     });
   }
-  const foot = section.querySelector("tfoot tr");
-  [...foot.cells].slice(1).forEach((cell, i) => { cell.textContent = board.best[measure][i]; });
-  foot.classList.toggle("absent", board.best[measure].every((text) => !text));
+  const conclusions = columns.filter((i) => board.best[measure][i]).flatMap((i) => [
+    make("dt", { textContent: titles()[i] }), make("dd", { textContent: board.best[measure][i] })]);
+  section.querySelector(".conclusion").replaceChildren(...conclusions);
   for (const line of section.querySelectorAll("tr:not(.band)")) {
     [...line.cells].slice(1).forEach((cell, i) => cell.classList.toggle("absent", !columns.includes(i)));
   }

@@ -123,12 +123,12 @@ def marks(c: Comparison, measure: Measure) -> tuple[dict[str, str], str]:
         text = f"not told apart: {_names(alike)}" if alike else "all are told apart"
         return dict.fromkeys(alike, BEST), text
     values = measure.values.reindex(competing).dropna()
-    if not measure.ranked or values.empty:
+    if not measure.ranked or len(values) < 2:
         return {}, ""
     best = str(values.idxmax() if measure.more else values.idxmin())
     label = catalogue.label(best)
-    if measure.quantity is None or len(values) == 1:
-        return {best: BEST}, label
+    if measure.quantity is None:
+        return {best: BEST}, f"best: {label}"
     ceiling = c.quantities[measure.quantity].ceiling
     if ceiling is not None and values[best] >= ceiling:
         highest = list(map(str, values.index[values >= ceiling]))
@@ -139,11 +139,11 @@ def marks(c: Comparison, measure: Measure) -> tuple[dict[str, str], str]:
         for model in values.index.drop(best)
     }
     if None in ahead.values():
-        return {best: BEST}, f"{label}; not known whether by more than noise"
+        return {best: BEST}, f"best: {label}; not known whether by more than noise"
     tied = [model for model, is_ahead in ahead.items() if not is_ahead]
     if not tied:
-        return {best: BEST}, f"{label}, ahead of every other in every seed"
-    return {best: BEST, **dict.fromkeys(tied, TIED)}, f"{label}; not told from it: {_names(tied)}"
+        return {best: BEST}, f"best: {label}, ahead of every other in every seed"
+    return {best: BEST, **dict.fromkeys(tied, TIED)}, f"best: {label}; not told from it: {_names(tied)}"
 
 
 def _names(models: Iterable[str]) -> str:

@@ -16,7 +16,7 @@ COLUMNS = ["claim", "of", "score", "verdict", "because", "seeds", "sees"]
 
 
 def document(frame: pd.DataFrame, studies: Sequence[Study]) -> Document:
-    """Return the verdicts of each budget, most training first, and of each machine.
+    """Return the verdicts of each budget and of each machine.
 
     Parameters
     ----------
