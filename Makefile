@@ -108,7 +108,7 @@ site: $(READY)
 	$(BIN)/python -m harness leaderboard --records results/reference \
 	    --out results/site/leaderboard --home ../
 	$(BIN)/python -m harness report --records results/reference --tables results/reference/tables \
-	    --figures results/reference/figures --out results/site/report.html
+	    --figures results/reference/figures --out results/site/report.html --home ./
 	@echo "Site  results/site/index.html"
 
 pictures: site

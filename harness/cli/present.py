@@ -5,6 +5,8 @@ from pathlib import Path
 from harness.catalogue import ROOT
 from harness.cli.common import OUT, OUT_FOLDER, RECORDS, Add, written
 
+HOME = "address of the site that it is a part of, seen from --out"
+
 
 def add_commands(add: Add) -> None:
     """Add the commands of this module to the parser."""
@@ -28,6 +30,7 @@ def add_commands(add: Add) -> None:
     sub.add_argument("--tables", type=Path, required=True, help="folder of tables")
     sub.add_argument("--figures", type=Path, required=True, help="folder of figures")
     sub.add_argument("--out", **OUT)
+    sub.add_argument("--home", help=HOME)
 
     sub = add(collect)
     sub.add_argument("--records", type=Path, required=True, help="folder, such as results/full")
@@ -36,7 +39,7 @@ def add_commands(add: Add) -> None:
     sub = add(leaderboard)
     sub.add_argument("--records", **RECORDS)
     sub.add_argument("--out", **OUT_FOLDER)
-    sub.add_argument("--home", help="address of the site that it is a part of, seen from --out")
+    sub.add_argument("--home", help=HOME)
 
     sub = add(track)
     sub.add_argument("--records", **RECORDS)
@@ -92,11 +95,11 @@ def figures(records: list[Path], data: Path, out: Path) -> int:
     return written(figures.write(records, data, out))
 
 
-def report(records: list[Path], tables: Path, figures: Path, out: Path) -> int:
+def report(records: list[Path], tables: Path, figures: Path, out: Path, home: str | None) -> int:
     """Write the report, one HTML file."""
     from harness.present import report
 
-    report.write(records, tables, figures, out)
+    report.write(records, tables, figures, out, home)
     return written([out])
 
 

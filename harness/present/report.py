@@ -11,7 +11,7 @@ import pandas as pd
 
 from harness import catalogue
 from harness.powers import find_powers
-from harness.present import frame, run_times, tables
+from harness.present import frame, provenance, run_times, tables
 from harness.present.comparison import comparisons
 from harness.present.figures.style import CAPTIONS
 from harness.present.tables import claims, lengths
@@ -30,7 +30,13 @@ PARTS = ("published", "KL", "NLL", "floor")  # columns below an arrow that model
 MARKS = "†‡◦‖ˢᵘᶜᶠ"
 
 
-def write(records_dirs: Sequence[Path], tables_dir: Path, figures_dir: Path, out: Path) -> None:
+def write(
+    records_dirs: Sequence[Path],
+    tables_dir: Path,
+    figures_dir: Path,
+    out: Path,
+    home: str | None = None,
+) -> None:
     """Write the report, whole or not at all.
 
     Parameters
@@ -44,6 +50,8 @@ def write(records_dirs: Sequence[Path], tables_dir: Path, figures_dir: Path, out
         embedded.
     out : Path
         The HTML file.
+    home : str, optional
+        The address of the site that the report is a part of, seen from `out`.
 
     Raises
     ------
@@ -66,6 +74,7 @@ def write(records_dirs: Sequence[Path], tables_dir: Path, figures_dir: Path, out
         ["title", "budget", "reason"], sort=False, dropna=False
     )
     html = environment(html=True).get_template("report.html.j2").render(
+        home=home,
         n_records=len(cells),
         runs=[_run(own) for _, own in by_run],
         main=main,
@@ -88,7 +97,8 @@ def write(records_dirs: Sequence[Path], tables_dir: Path, figures_dir: Path, out
 def _run(cells: pd.DataFrame) -> dict[str, Any]:
     """What was run for one task and budget, where and when."""
     budget = cells["budget"].iloc[0]
-    devices = cells["device"] + ", " + cells["threads"].astype(str) + " threads"
+    threads = cells["threads"].map(lambda n: f"{n} thread{'s' if n > 1 else ''}")
+    devices = cells["device"] + ", " + threads
     commits = cells.groupby(["commit", "dirty"], sort=False, dropna=False)
     return {
         "task": cells["task"].iloc[0],
@@ -123,7 +133,7 @@ def _dataset(cells: pd.DataFrame) -> dict[str, Any]:
 
 
 def _best(table: Table) -> set[tuple[int, int]]:
-    """Return the places (row, column) of the best of several models' numbers, where an arrow says it."""
+    """Return the places (row, column) of the best of several models, where an arrow says so."""
     found: set[tuple[int, int]] = set()
     for column, (group, heading) in enumerate(table.columns):
         arrow = re.search("[↓↑]", group + heading)
@@ -165,7 +175,8 @@ def _provenance(cells: pd.DataFrame, lines: pd.DataFrame) -> list[dict[str, Any]
         cell
         | {key: json.loads(cell[key]) for key in ("versions", "settings")}
         | {"scores": scores.get(cell["folder"], [])}
-        for cell in _lines(cells)
+        | {"training": provenance.training(row), "command": provenance.command(cell["folder"])}
+        for cell, row in zip(_lines(cells), cells.itertuples(), strict=True)
     ]
 
 

@@ -25,7 +25,7 @@ from datasets.files import sha256
 from datasets.progress import progress
 from harness.present import files, store, views
 from harness.present.comparison import Comparison, comparisons
-from harness.present.decisions import seeds_told_apart
+from harness.present.decisions import seeds_told_apart, told_apart
 from harness.present.frame import frame
 from harness.present.store import SQLITE
 from harness.present.views import metric_name
@@ -117,8 +117,14 @@ def links(uri: str) -> list[tuple[str, str]]:
     return [
         (f"{e.name}, {name}", address)
         for e in experiments
-        for name, address in views.addresses(client, e.experiment_id)
+        for name, address in _views(client, e.experiment_id)
     ]
+
+
+def _views(client: "MlflowClient", experiment: str) -> list[tuple[str, str]]:
+    tags = client.get_experiment(experiment).tags
+    rows = client.search_runs([experiment], f"tags.level = '{views.ROW}'")
+    return views.addresses(experiment, tags, [run.data.tags for run in rows])
 
 
 def _name(task: str) -> str:
@@ -169,9 +175,7 @@ class _Runs:
         for c in reversed(compared):  # of several of a data set, the first one's stays
             tag = views.TAG + views.key(c.head["budget"], c.head["dataset"])
             self.client.set_experiment_tag(self.experiment, tag, views.state(c))
-        found = views.addresses(self.client, self.experiment)
-        lines = [f"- [{name}]({where})" for name, where in found]
-        note = "\n".join(["Models side by side, by budget and data set:", "", *lines])
+        note = views.experiment_note(_views(self.client, self.experiment))
         self.client.set_experiment_tag(self.experiment, NOTE, note)
 
     def update_files(self, budgets: str, paths: list[Path], made: int) -> None:
@@ -210,10 +214,12 @@ class _Runs:
             "status": " ".join(dict.fromkeys(r.status for r in records)),
         }
         metrics: dict[str, float] = {}
+        tests = None
         compared = comparisons(frame(cells))
         if len(compared) == 1:  # means over different data or evaluators would be of nothing
             for told, tested in seeds_told_apart(compared[0]).itertuples(index=False):
                 tags["told_apart"] = f"{told}/{tested}"  # of this one model
+                tests = str(told_apart(compared[0])[head.model])
             for (_, name), estimate in compared[0].estimates.iterrows():
                 found = {name: "value", f"seed_spread/{name}": "seed_spread",
                          f"evaluator_spread/{name}": "evaluator_spread"}  # fmt: skip
@@ -222,7 +228,7 @@ class _Runs:
                     for key, column in found.items()
                     if pd.notna(estimate[column])
                 }
-        tags[NOTE] = views.note(self.experiment, head, f"means over {done} seeds of {len(records)}")
+        tags[NOTE] = views.row_note(self.experiment, head, done, len(records), tests)
         settings = {key: head.settings[key] for key in ("class", "config") if key in head.settings}
         params = dict(flatten({"class": ""} | settings))
         return self._create(views.title(head), tags, records, metrics, params)
@@ -234,7 +240,7 @@ class _Runs:
             "level": "seed",
             PARENT: parent,
             "mlflow.source.git.commit": record.commit,
-            NOTE: views.note(self.experiment, record, f"seed {record.seed}"),
+            NOTE: views.seed_note(self.experiment, record, folder),
         }
         metrics = {s.name: s.value for s in record.scores if s.value is not None}
         metrics |= {

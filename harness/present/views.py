@@ -7,19 +7,22 @@ it.
 import json
 import re
 from collections import Counter
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 from harness import catalogue
+from harness.present import provenance
 from harness.present.comparison import Comparison
 from harness.present.decisions import decided
 from harness.records import Record
 
-if TYPE_CHECKING:
-    from mlflow.tracking import MlflowClient
-
 TAG = "mlflow.sharedViewState."  # how the names of such tags begin
 NOT_IN_NAMES = r"[^\w./ -]"  # characters that names of metrics must not have
 ROW = "mean over seeds"  # tag `level` of the runs that a view shows
+ELSEWHERE = (
+    "Whether a lead is more than noise: the leaderboard (`make site`). Your own rows beside these:"
+    " docs/your_own.md."
+)
 
 
 def metric_name(score: str) -> str:
@@ -38,11 +41,20 @@ def address(experiment: str, name: str) -> str:
     return f"{place}?workflowType=machine_learning&viewStateShareKey={name}"
 
 
-def addresses(client: "MlflowClient", experiment: str) -> list[tuple[str, str]]:
-    """Return names and addresses of an experiment's views, those with the most rows first."""
-    tags = client.get_experiment(experiment).tags
-    rows = client.search_runs([experiment], f"tags.level = '{ROW}'")
-    sizes = Counter(key(run.data.tags["budget"], run.data.tags["dataset"]) for run in rows)
+def addresses(
+    experiment: str, tags: Mapping[str, str], rows: Iterable[Mapping[str, str]]
+) -> list[tuple[str, str]]:
+    """Return names and addresses of an experiment's views, those with the most rows first.
+
+    Parameters
+    ----------
+    experiment : str
+    tags : mapping
+        Of the experiment.
+    rows : iterable of mapping
+        The tags of each row's run.
+    """
+    sizes = Counter(key(own["budget"], own["dataset"]) for own in rows)
     names = [tag.removeprefix(TAG) for tag in tags if tag.startswith(TAG)]
     names.sort(key=lambda name: (-sizes[name], name))
     return [(name, address(experiment, name)) for name in names]
@@ -72,10 +84,34 @@ def state(c: Comparison) -> str:
 
 def title(record: Record) -> str:
     """Return what the run of a record's row is called."""
-    return f"{catalogue.label(record.model)} on {record.title}, {record.budget}"
+    control = " (control)" if record.control else ""
+    return f"{catalogue.label(record.model)}{control} on {record.title}, {record.budget}"
 
 
-def note(experiment: str, record: Record, what: str) -> str:
-    """Say what a run is, with a link to the table that it stands in."""
+def row_note(experiment: str, record: Record, done: int, seeds: int, tests: str | None) -> str:
+    """Say what the run of a row is, what is decided of it, and where to look further."""
+    said = f"{title(record)}: {record.task}, means over {done} seeds of {seeds}."
+    said += f" Against real series: {tests}." if tests else ""
+    return (
+        f"{said} {_table(experiment, record)}. How a seed trained and what runs it again: its own"
+        f" run, below this one. {ELSEWHERE}"
+    )
+
+
+def seed_note(experiment: str, record: Record, folder: Path) -> str:
+    """Say what the run of a seed is, how its training ended, and what runs it again."""
+    said = f"{title(record)}: {record.task}, seed {record.seed}."
+    trained = provenance.training(record)
+    said += f" Training: {trained}." if trained else ""
+    return f"{said} Rerun: `{provenance.command(folder)}`. {_table(experiment, record)}."
+
+
+def experiment_note(views: Iterable[tuple[str, str]]) -> str:
+    """Say what an experiment is; `views` are names and addresses."""
+    lines = [f"- [{name}]({where})" for name, where in views]
+    return "\n".join([f"{ELSEWHERE} Models side by side, by budget and data set:", "", *lines])
+
+
+def _table(experiment: str, record: Record) -> str:
     table = address(experiment, key(record.budget, record.dataset))
-    return f"{title(record)}: {record.task}, {what}. [All models on {record.title}]({table})"
+    return f"[All models on {record.title}]({table})"

@@ -103,7 +103,7 @@ def test_verdict_turns_with_the_task() -> None:
     below = Interval(-0.2, -0.3, -0.1)
     assert verdict("generation", below) == "better"
     assert verdict("interpolation", below) == "worse"
-    assert verdict("generation", Interval(0.0, -0.1, 0.1)) == "not told"
+    assert verdict("generation", Interval(0.0, -0.1, 0.1)) == "no clear difference"
 
 
 def test_all_models_at_the_limit_of_a_score_are_best() -> None:
@@ -113,14 +113,14 @@ def test_all_models_at_the_limit_of_a_score_are_best() -> None:
     ]
     (board,) = boards(comparisons(outputs.frame_of(rows)))
     best = board.best["classification_robust"]
-    assert best == ["at the limit of this score: LS4; RNN-VAE"]
+    assert best == ["at the limit of this score, 0.693, so alike: LS4; RNN-VAE"]
 
 
 def test_models_that_are_not_told_apart_in_any_seed_are_named() -> None:
     rows = [outputs.tested(p=0.01), outputs.tested("rnn_vae"), outputs.tested("gp_vae")]
     rows += [outputs.tested("gp_vae", seed=1, p=0.02), outputs.tested("gaussian")]
     (board,) = boards(comparisons(outputs.frame_of(rows)))
-    assert board.best["verdict"] == ["not told apart: RNN-VAE"]
+    assert board.best["verdict"] == ["told apart in no seed: RNN-VAE"]
 
 
 def test_a_row_says_why_its_training_ended_and_what_is_scored(tmp_path: Path) -> None:

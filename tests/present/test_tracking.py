@@ -173,6 +173,10 @@ def test_runs_say_what_they_are_and_lead_to_their_table(imported: Imported) -> N
         assert run.info.run_name.startswith("LS4 on Solar Weekly, cpu")
         note = run.data.tags["mlflow.note.content"]
         assert note.startswith(f"LS4 on Solar Weekly, cpu: generation, {what}.")
+        rerun = (
+            f"python -m harness rerun {imported.cells}/generation/solar_weekly/ls4/0/record.json"
+        )
+        assert (rerun in note) == (what == "seed 0")
         assert views.address(run.info.experiment_id, "cpu-solar_weekly") in note
 
 

@@ -27,7 +27,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     leaderboard.write([cells], out / "leaderboard", home="../")
     tables.write([cells], folder / "tables")
     figures.write([cells], folder, folder / "figures")
-    report.write([cells], folder / "tables", folder / "figures", out / "report.html")
+    report.write([cells], folder / "tables", folder / "figures", out / "report.html", home="./")
     return out
 
 

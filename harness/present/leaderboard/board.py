@@ -120,7 +120,7 @@ class Board:
 
     @cached_property
     def best(self) -> dict[str, list[str]]:
-        """By measure and column, which model is best, and which are not told from it."""
+        """By measure and column, which model is best, and which are no clearly worse."""
         columns = range(len(self.compared))
         return {key: [self._marks(key, column)[1] for column in columns] for key in self.measures}
 
@@ -176,11 +176,11 @@ def compare(c: Comparison, first: str, second: str) -> dict[str, Interval]:
 
 
 def verdict(task: str, interval: Interval) -> str:
-    """Say what an interval decides of the first of two rows: "better", "worse", "not told"."""
+    """Say what an interval decides of the first of two rows: "better", "worse" or neither."""
     less, more = interval.first_is_better, interval.second_is_better
     if task != "generation":
         less, more = more, less
-    return "better" if less else "worse" if more else "not told"
+    return "better" if less else "worse" if more else "no clear difference"
 
 
 def boards(compared: Sequence[Comparison]) -> list[Board]:

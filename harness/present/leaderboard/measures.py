@@ -112,7 +112,7 @@ def _costs(c: Comparison) -> Iterator[Measure]:
 
 
 def marks(c: Comparison, measure: Measure) -> tuple[dict[str, str], str]:
-    """Return which model is best and which are not told from it, and the same in a sentence.
+    """Return which model is best and which are no clearly worse, and the same in a sentence.
 
     Controls and variants do not compete.
     """
@@ -120,7 +120,7 @@ def marks(c: Comparison, measure: Measure) -> tuple[dict[str, str], str]:
     if measure.key == VERDICT:
         told = seeds_told_apart(c)["told"].reindex(competing)
         alike = list(map(str, told.index[told == 0]))
-        text = f"not told apart: {_names(alike)}" if alike else "all are told apart"
+        text = f"told apart in no seed: {_names(alike)}" if alike else "all are told apart"
         return dict.fromkeys(alike, BEST), text
     values = measure.values.reindex(competing).dropna()
     if not measure.ranked or len(values) < 2:
@@ -132,7 +132,9 @@ def marks(c: Comparison, measure: Measure) -> tuple[dict[str, str], str]:
     ceiling = c.quantities[measure.quantity].ceiling
     if ceiling is not None and values[best] >= ceiling:
         highest = list(map(str, values.index[values >= ceiling]))
-        return dict.fromkeys(highest, BEST), f"at the limit of this score: {_names(highest)}"
+        return dict.fromkeys(
+            highest, BEST
+        ), f"at the limit of this score, {ceiling:.3f}, so alike: {_names(highest)}"
     task = c.head["task"]
     ahead = {
         str(model): paired.better(c.cells, best, str(model), task, measure.quantity)
@@ -143,7 +145,10 @@ def marks(c: Comparison, measure: Measure) -> tuple[dict[str, str], str]:
     tied = [model for model, is_ahead in ahead.items() if not is_ahead]
     if not tied:
         return {best: BEST}, f"best: {label}, ahead of every other in every seed"
-    return {best: BEST, **dict.fromkeys(tied, TIED)}, f"best: {label}; not told from it: {_names(tied)}"
+    return {
+        best: BEST,
+        **dict.fromkeys(tied, TIED),
+    }, f"best: {label}; no clear difference from it: {_names(tied)}"
 
 
 def _names(models: Iterable[str]) -> str:

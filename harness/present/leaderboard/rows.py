@@ -9,21 +9,14 @@ import pandas as pd
 
 from datasets.fetch import Source, read_manifest
 from harness import catalogue
-from harness.catalogue import ROOT
 from harness.powers import Power
+from harness.present import provenance
 from harness.present.comparison import Comparison
 from harness.present.decisions import decided, power_of, told_apart
 from harness.present.files import RECORD
 from harness.present.leaderboard.board import Board, compare, verdict
 from harness.present.leaderboard.pictures import pictures
 from harness.present.text import duration, number
-
-ENDED = {  # `harness.records.Ending` -> why there was no further step
-    "steps": "its budget asks for so many",
-    "frozen": "its schedule had brought the learning rate to next to nothing",
-    "patience": "the validation loss had not clearly improved for long enough",
-    "cap": "it was allowed no more: not converged",
-}
 
 
 def content(board: Board, column: int, model: str, powers: list[Power]) -> dict[str, Any]:
@@ -131,28 +124,11 @@ def interval_text(interval: Any) -> str:
     return f"{value} [{low}, {high}]"
 
 
-def _training(cell: Any) -> str | None:
-    """Say when a training ended, why, and which weights are scored."""
-    if cell.ended not in ENDED:  # a control, a failure, or a record of an earlier version
-        return None
-    said = f"{cell.steps:,} steps, since {ENDED[cell.ended]}"
-    if pd.isna(cell.best_step):
-        return said
-    best, last = number(cell.best_validation_loss), number(cell.last_validation_loss)
-    return (
-        f"{said}; the weights of step {int(cell.best_step):,} are scored, where the validation loss"
-        f" last improved clearly: {best} ({last} at the end)"
-    )
-
-
 def _record(cell: Any) -> dict[str, Any]:
     """Return a cell's record, where it lies, and what trains and scores it again."""
-    path = cell.folder / RECORD
-    text = path.read_text(encoding="utf-8")
-    path = path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
     return {
         "cell": cell,
-        "text": text,
-        "training": _training(cell),
-        "command": f"python -m harness rerun {path.as_posix()}",
+        "text": (cell.folder / RECORD).read_text(encoding="utf-8"),
+        "training": provenance.training(cell),
+        "command": provenance.command(cell.folder),
     }
