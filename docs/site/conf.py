@@ -36,7 +36,7 @@ html_title = "LS4 benchmark"
 html_static_path = ["static"]
 html_css_files = ["site.css"]
 templates_path = ["templates"]
-html_copy_source = html_show_sourcelink = False
+html_copy_source = html_show_sourcelink = html_show_copyright = False
 html_sidebars = {
     "**": [
         "sidebar/brand.html",

@@ -128,7 +128,7 @@ def compact_section(frame: pd.DataFrame, page: str) -> str:
     about |= {"older": older(compared), "ended": "".join(lines["scores"])}
     (legend,) = paragraphs("legends.j2", "compact", **about)
     table = Table("Results", cells, by_row["control"].set_axis(cells.index))
-    return f"{markdown(table)}\n\n{legend}"
+    return f"{legend}\n\n{markdown(table)}"
 
 
 def tables_section(shown: Sequence[Document], everything: Sequence[Document], link: Link) -> str:

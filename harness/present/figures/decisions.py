@@ -22,6 +22,7 @@ from harness.present.tables.scores import which, with_any
 LOW, HIGH = 0.4, 10.0  # effects below and above share a colour: there is nothing to see there
 VERDICT = "told apart"  # the first column of each data set
 WEAK = "0.85"  # background of distances that see little
+ABOVE = 56  # points from the rows to the titles of data sets, above the names of distances
 LABELS, LETTER = 1.4, 0.055  # inches: names of the rows; a letter of how a row ended
 
 
@@ -58,7 +59,7 @@ def figures(compared: Sequence[Comparison], powers: Sequence[Power]) -> Iterator
     rows = pd.concat([c.rows for c in tested]).groupby(level=0).first()
     rows = rows.loc[sorted(rows.index, key=lambda model: place(model, rows.loc[model]))]
     budget = tested[0].head["budget"]
-    title = f"Distance to real series\nover the limit of resolution, budget {budget}"
+    title = f"How far from real series, budget {budget}\n1 is the limit of what the data can show"
     yield Drawn(
         f"decisions_{budget}",
         effect_map(blocks, rows["control"], title),
@@ -145,7 +146,8 @@ def effect_map(blocks: Sequence[Block], is_control: pd.Series, title: str) -> Fi
             text.set_fontweight("bold")
     _colour_bar(figure.axes[-1])
     for start, width, block in zip(starts, widths, blocks, strict=False):
-        ax.text(start + width / 2, -0.3, block.title, ha="center", va="bottom")
+        ax.annotate(block.title, (start + width / 2, 0), (0, ABOVE), textcoords="offset points",
+                    ha="center", va="bottom", annotation_clip=False)  # fmt: skip
         for model, verdict in block.verdicts.items():
             ax.text(start + 0.5, is_control.index.get_loc(model) + 0.5, verdict, ha="center",
                     va="center", fontsize=7)  # fmt: skip
@@ -160,6 +162,7 @@ def effect_map(blocks: Sequence[Block], is_control: pd.Series, title: str) -> Fi
     if 0 < n_models < len(values):
         ax.axhline(n_models, color=DATA, linewidth=0.8)
     ax.set(xlabel="", ylabel="")
+    ax.xaxis.tick_top()
     ax.set_xticks(np.arange(values.shape[1]) + 0.5, values.columns, rotation=90)
     ax.set_yticks(np.arange(len(values)) + 0.5, map(catalogue.label, is_control.index), rotation=0)
     for label in ax.get_yticklabels()[n_models:]:
