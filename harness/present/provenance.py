@@ -12,7 +12,7 @@ from harness.present.text import number
 ENDED = {  # `harness.records.Ending` -> why there was no further step
     "steps": "its budget asks for so many",
     "frozen": "its schedule had brought the learning rate to next to nothing",
-    "patience": "the validation loss had not clearly improved for long enough, its patience",
+    "patience": "the validation loss had not clearly improved for the steps of its patience",
     "cap": "it was allowed no more: not converged",
 }
 

@@ -132,9 +132,8 @@ def marks(c: Comparison, measure: Measure) -> tuple[dict[str, str], str]:
     ceiling = c.quantities[measure.quantity].ceiling
     if ceiling is not None and values[best] >= ceiling:
         highest = list(map(str, values.index[values >= ceiling]))
-        return dict.fromkeys(
-            highest, BEST
-        ), f"at the limit of this score, {ceiling:.3f}, so alike: {_names(highest)}"
+        text = f"at the limit of this score, {ceiling:.3f}, so alike: {_names(highest)}"
+        return dict.fromkeys(highest, BEST), text
     task = c.head["task"]
     ahead = {
         str(model): paired.better(c.cells, best, str(model), task, measure.quantity)
@@ -145,10 +144,8 @@ def marks(c: Comparison, measure: Measure) -> tuple[dict[str, str], str]:
     tied = [model for model, is_ahead in ahead.items() if not is_ahead]
     if not tied:
         return {best: BEST}, f"best: {label}, ahead of every other in every seed"
-    return {
-        best: BEST,
-        **dict.fromkeys(tied, TIED),
-    }, f"best: {label}; no clear difference from it: {_names(tied)}"
+    text = f"best: {label}; no clear difference from it: {_names(tied)}"
+    return {best: BEST, **dict.fromkeys(tied, TIED)}, text
 
 
 def _names(models: Iterable[str]) -> str:
