@@ -70,10 +70,11 @@ def documents(
 
 
 def scores(c: Comparison, title: str) -> Table:
-    """Return published, literal and robust scores."""
+    """Return literal and robust scores, and published ones of a data set that has some."""
     cells = {}
     for quantity in c.quantities.values():
-        cells[quantity.heading, "published"] = columns.published_numbers(c, quantity)
+        if c.published(quantity.name).notna().any():
+            cells[quantity.heading, "published"] = columns.published_numbers(c, quantity)
         cells[quantity.heading, "literal"] = columns.scores(c, quantity.literal)
         cells[quantity.heading, "robust"] = columns.robust(c, quantity)
     return score_table(c, title, cells, printed(c))
