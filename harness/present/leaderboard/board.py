@@ -120,7 +120,7 @@ class Board:
 
     @cached_property
     def best(self) -> dict[str, list[str]]:
-        """By measure and column, which model is best, and which are no clearly worse."""
+        """By measure and column, which model is best, and which are not clearly worse."""
         columns = range(len(self.compared))
         return {key: [self._marks(key, column)[1] for column in columns] for key in self.measures}
 

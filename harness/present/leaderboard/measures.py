@@ -112,7 +112,7 @@ def _costs(c: Comparison) -> Iterator[Measure]:
 
 
 def marks(c: Comparison, measure: Measure) -> tuple[dict[str, str], str]:
-    """Return which model is best and which are no clearly worse, and the same in a sentence.
+    """Return which model is best and which are not clearly worse, and the same in a sentence.
 
     Controls and variants do not compete.
     """
