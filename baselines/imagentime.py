@@ -199,7 +199,10 @@ class Attention(nn.Module):
 
     def forward(self, h: Float[Tensor, "B W K M"]) -> Float[Tensor, "B W K M"]:
         qkv = self.qkv(self.norm(h)).flatten(2).unflatten(1, (3, self.heads, -1))
-        attended = scaled_dot_product_attention(*qkv.mT.unbind(1))  # (B, heads, K M, W / heads)
+        # contiguous, since CUDA's kernels refuse channels that lie apart in memory
+        attended = scaled_dot_product_attention(
+            *qkv.mT.contiguous().unbind(1)
+        )  # (B, heads, K M, W / heads)
         return h + self.out(attended.mT.reshape(h.shape))
 
 
