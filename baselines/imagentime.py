@@ -199,10 +199,9 @@ class Attention(nn.Module):
 
     def forward(self, h: Float[Tensor, "B W K M"]) -> Float[Tensor, "B W K M"]:
         qkv = self.qkv(self.norm(h)).flatten(2).unflatten(1, (3, self.heads, -1))
-        # contiguous, since CUDA's kernels refuse channels that lie apart in memory
-        attended = scaled_dot_product_attention(
-            *qkv.mT.contiguous().unbind(1)
-        )  # (B, heads, K M, W / heads)
+        # A copy: CUDA's kernels refuse the strides that .mT leaves, also where there is one pixel.
+        queries, keys, values = qkv.mT.clone(memory_format=torch.contiguous_format).unbind(1)
+        attended = scaled_dot_product_attention(queries, keys, values)  # (B, heads, K M, W / heads)
         return h + self.out(attended.mT.reshape(h.shape))
 
 

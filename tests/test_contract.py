@@ -21,6 +21,7 @@ from harness.config import ModelFile
 from harness.contract import FINAL_STEP, Batch, Model, Task
 from harness.errors import UserError
 from harness.run.build import build, calibrate
+from harness.run.train import descend
 from harness.run.view import View, batch_indices
 from tests import specs
 
@@ -143,6 +144,27 @@ def test_training_step(name: str, task: Task, channels: int) -> None:
     )
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
     assert all(g.isfinite().all() for g in gradients), "the first gradient must be finite"
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="of a GPU")
+@every_task
+def test_on_a_gpu(name: str, task: Task) -> None:
+    cuda = torch.device("cuda")
+    model, batch = built(name, task).to(cuda), batch_of(task, 6).to(cuda)
+    generator = torch.Generator(cuda).manual_seed(0)
+    optimisers = model.optimisers()
+    for loss in model.training_step(batch, 0, generator):
+        if optimisers:
+            descend(loss, optimisers[loss.optimiser])
+    model.eval()
+    with torch.no_grad():
+        out = (
+            model.sample(3, batch.t[0], generator)
+            if task == "generation"
+            else model.predict(batch, 2, generator).mean
+        )
+    assert out.device.type == "cuda"
+    assert out.isfinite().all()
 
 
 @every_task

@@ -326,6 +326,21 @@ def test_attention_against_its_definition(double: object) -> None:
     torch.testing.assert_close(attend(h), expected)
 
 
+@pytest.mark.parametrize("pixels", [(1, 1), (3, 2)])
+def test_attention_hands_on_what_cuda_accepts(
+    pixels: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Tensor] = []
+
+    def record(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        seen.extend([q, k, v])
+        return v
+
+    monkeypatch.setattr("baselines.imagentime.scaled_dot_product_attention", record)
+    Attention(128)(torch.zeros(2, 128, *pixels))
+    assert {a.stride()[-2:] for a in seen} == {(64, 1)}  # also where a dimension has size 1
+
+
 def test_block_against_its_definition(double: object) -> None:
     block = perturbed(Block(8, 4, d_emb=5, dropout=0.0))
     h, emb = torch.randn(2, 8, 4, 6, generator=seeded()), torch.randn(2, 5, generator=seeded(1))
