@@ -14,6 +14,9 @@ from harness.powers import find_powers
 from harness.present import frame, provenance, run_times, tables
 from harness.present.comparison import comparisons
 from harness.present.figures.style import CAPTIONS
+from harness.present.leaderboard.board import boards
+from harness.present.leaderboard.measures import VERDICT
+from harness.present.quantities import CHANCE
 from harness.present.tables import claims, lengths
 from harness.present.tables.prediction import details
 from harness.present.tables.table import Table
@@ -76,6 +79,12 @@ def write(
     html = environment(html=True).get_template("report.html.j2").render(
         home=home,
         n_records=len(cells),
+        conclusions=[
+            (board.budget, *said)
+            for board in boards([c for c in comparisons(found) if not c.skipped])
+            if board.default == VERDICT
+            for said in board.conclusions(VERDICT)
+        ],
         runs=[_run(own) for _, own in by_run],
         main=main,
         others=[d for d in documents if d.stem not in shown],
@@ -143,6 +152,8 @@ def _best(table: Table) -> set[tuple[int, int]]:
         numbers = pd.to_numeric(texts).reset_index(drop=True)
         if numbers.count() < 2:
             continue
+        if "classification" in group + heading:
+            numbers = numbers.clip(upper=CHANCE)  # beyond, it counts as equal
         best = numbers.min() if arrow[0] == "↓" else numbers.max()
         found |= {(int(row), column) for row in numbers.index[numbers == best]}
     return found
@@ -176,6 +187,7 @@ def _provenance(cells: pd.DataFrame, lines: pd.DataFrame) -> list[dict[str, Any]
         | {key: json.loads(cell[key]) for key in ("versions", "settings")}
         | {"scores": scores.get(cell["folder"], [])}
         | {"training": provenance.training(row), "command": provenance.command(cell["folder"])}
+        | {"of": f"{cell['title']}, {cell['task']}, budget {cell['budget']}"}
         for cell, row in zip(_lines(cells), cells.itertuples(), strict=True)
     ]
 

@@ -206,11 +206,11 @@ class _Runs:
         """Start the run of a row: means and standard deviations over its seeds."""
         records = list(cells.values())
         head = records[0]
-        done = sum(record.status == "done" for record in records)
+        done = sorted(record.seed for record in records if record.status == "done")
         tags = _tags(head, SHARED) | {
             "cell_id": row_id,
             "level": views.ROW,
-            "seeds": f"{done}/{len(records)}",
+            "seeds": f"{len(done)}/{len(records)}",
             "status": " ".join(dict.fromkeys(r.status for r in records)),
         }
         metrics: dict[str, float] = {}
@@ -342,7 +342,7 @@ def _curves(history: pd.DataFrame, time: int) -> list["Metric"]:
     rows = np.unique(np.linspace(0, len(history) - 1, POINTS).round().astype(int))
     thin = history.iloc[rows]
     return [
-        Metric(f"training/{metric_name(name)}", value, time, step)
+        Metric(f"curves/{metric_name(name)}", value, time, step)
         for name in history.columns.drop("step")
         for step, value in zip(thin["step"].tolist(), thin[name].tolist(), strict=True)
         if math.isfinite(value)

@@ -20,8 +20,10 @@ TAG = "mlflow.sharedViewState."  # how the names of such tags begin
 NOT_IN_NAMES = r"[^\w./ -]"  # characters that names of metrics must not have
 ROW = "mean over seeds"  # tag `level` of the runs that a view shows
 ELSEWHERE = (
-    "Whether a lead is more than noise: the leaderboard (`make site`). Your own rows beside these:"
-    " docs/your_own.md."
+    "Whether a lead is more than noise: the leaderboard (`make site`, then open"
+    " results/site/index.html)."
+    " Your own samples beside these: `python -m harness export`, `python -m harness add`, as"
+    " docs/your_own.md shows."
 )
 
 
@@ -88,9 +90,10 @@ def title(record: Record) -> str:
     return f"{catalogue.label(record.model)}{control} on {record.title}, {record.budget}"
 
 
-def row_note(experiment: str, record: Record, done: int, seeds: int, tests: str | None) -> str:
+def row_note(experiment: str, record: Record, done: list[int], run: int, tests: str | None) -> str:
     """Say what the run of a row is, what is decided of it, and where to look further."""
-    said = f"{title(record)}: {record.task}, means over {done} seeds of {seeds}."
+    seeds = f"{'seed' if len(done) == 1 else 'seeds'} {', '.join(map(str, done)) or 'none'}"
+    said = f"{title(record)}: {record.task}, mean over {seeds}; {len(done)} done of {run}."
     said += f" Against real series: {tests}." if tests else ""
     return (
         f"{said} {_table(experiment, record)}. How a seed trained and what runs it again: its own"

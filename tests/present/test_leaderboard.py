@@ -113,7 +113,8 @@ def test_all_models_at_the_limit_of_a_score_are_best() -> None:
     ]
     (board,) = boards(comparisons(outputs.frame_of(rows)))
     best = board.best["classification_robust"]
-    assert best == ["at the limit of this score, 0.693, so alike: LS4; RNN-VAE"]
+    alike = "at the limit of this score, 0.693, so alike: LS4; RNN-VAE"
+    assert best == [f"{alike}; not known whether by more than noise"]
 
 
 def test_models_that_are_not_told_apart_in_any_seed_are_named() -> None:
@@ -121,6 +122,13 @@ def test_models_that_are_not_told_apart_in_any_seed_are_named() -> None:
     rows += [outputs.tested("gp_vae", seed=1, p=0.02), outputs.tested("gaussian")]
     (board,) = boards(comparisons(outputs.frame_of(rows)))
     assert board.best["verdict"] == ["told apart in no seed: RNN-VAE"]
+
+
+def test_a_noise_floor_that_is_told_apart_is_named() -> None:
+    rows = [outputs.tested(p=0.01), outputs.tested("noise_floor", p=0.02)]
+    (board,) = boards(comparisons(outputs.frame_of(rows)))
+    (text,) = board.best["verdict"]
+    assert text.startswith("all are told apart; real training series")
 
 
 def test_a_row_says_why_its_training_ended_and_what_is_scored(tmp_path: Path) -> None:

@@ -128,6 +128,27 @@ def test_predictions_and_missing_data(tmp_path: Path) -> None:
     assert "0 training, 0 validation" not in text
 
 
+def test_it_begins_with_what_the_tests_say(tmp_path: Path) -> None:
+    write_json(tmp_path / CAPTIONS, {})
+    rows = [outputs.tested(p=0.01), outputs.tested("rnn_vae")]
+    cells = outputs.write_cells(tmp_path / "cells", rows)
+    report.write([cells], tmp_path, tmp_path, tmp_path / "report.html")
+    text = (tmp_path / "report.html").read_text()
+    first = text[text.index("<main") : text.index('id="read"')]
+    assert "<dd>told apart in no seed: RNN-VAE</dd>" in first
+
+
+def test_classifiers_at_their_limit_are_equally_good() -> None:
+    rows = [
+        outputs.record(model=model, scores=outputs.scores(0.1, value, 0.1))
+        for model, value in (("ls4", 0.75), ("rnn_vae", 0.7), ("latent_ode", 0.6))
+    ]
+    (table,) = next(d for d in every(rows) if d.kind == "table1").tables
+    column = [heading for _, heading in table.columns].index("robust", 4)
+    best = {row for row, place in report._best(table) if place == column}
+    assert table.columns[column][0].startswith("classification") and len(best) == 2
+
+
 def test_same_records_same_bytes(folder: Path) -> None:
     texts = [(folder / name).read_text() for name in ("report.html", "again.html")]
     # commands that rerun a cell name its folder

@@ -94,7 +94,7 @@ def test_a_cell_with_its_tags_settings_data_and_files(imported: Imported) -> Non
     assert record.data_digest.startswith(data.dataset.digest)
     files = {f.path for f in imported.client().list_artifacts(run.info.run_id)}
     assert files == {"record.json", "history.jsonl"}
-    curve = imported.client().get_metric_history(run.info.run_id, "training/validation_loss")
+    curve = imported.client().get_metric_history(run.info.run_id, "curves/validation_loss")
     assert [point.step for point in curve] == list(range(1, 41))
 
 
@@ -168,7 +168,7 @@ def test_spreads_have_prefixes_of_their_own(imported: Imported) -> None:
 
 def test_runs_say_what_they_are_and_lead_to_their_table(imported: Imported) -> None:
     runs = imported.runs()
-    for cell_id, what in (("", "means over 3 seeds of 3"), ("/0", "seed 0")):
+    for cell_id, what in (("", "mean over seeds 0, 1, 2; 3 done of 3"), ("/0", "seed 0")):
         run = runs[f"cpu/generation/solar_weekly/ls4{cell_id}"]
         assert run.info.run_name.startswith("LS4 on Solar Weekly, cpu")
         note = run.data.tags["mlflow.note.content"]
@@ -356,7 +356,7 @@ def test_long_curves_are_thinned_and_keep_their_ends() -> None:
     curve = tracking._curves(history, 0)
     assert len(curve) == tracking.POINTS
     assert (curve[0].step, curve[-1].step) == (1, 5000)
-    assert {point.key for point in curve} == {"training/loss"}
+    assert {point.key for point in curve} == {"curves/loss"}
 
 
 def test_names_that_mlflow_refuses_are_changed(tmp_path: Path) -> None:

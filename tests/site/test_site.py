@@ -74,6 +74,8 @@ def test_leaderboard_sorts_filters_compares_and_exports(site: Path, page: Page) 
     page.locator("section:visible").get_by_label("compare RNN-VAE", exact=True).check()
     page.get_by_role("button", name="Compare two rows").click()
     expect(page.get_by_role("dialog")).to_contain_text("LS4 is better")
+    verdicts = page.get_by_role("dialog").locator("b").all_text_contents()
+    assert {"LS4 is better", "no clear difference"} >= set(verdicts)
     page.keyboard.press("Escape")
 
     page.locator("input[name=filter]").fill("rnn")

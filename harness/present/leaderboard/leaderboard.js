@@ -135,9 +135,9 @@ function paired(column, first, second) {
   if (!found) {
     return make("p", { className: "soft", textContent: "No paired test: the records of one of them lack errors of single series." });
   }
-  const winner = { better: `${name(first)} is better`, worse: `${name(second)} is better`, "not told": "not told apart" };
+  const winner = { better: `${name(first)} is better`, worse: `${name(second)} is better` };
   const items = Object.entries(found).map(([title, [text, verdict]]) =>
-    make("li", {}, `${title}: `, make("b", { textContent: winner[verdict] }), `, ${text}`));
+    make("li", {}, `${title}: `, make("b", { textContent: winner[verdict] ?? verdict }), `, ${text}`));
   const what = section.dataset.task === "generation"
     ? "Paired test, difference with its 95 % interval, less is better for the first row:"
     : "Paired test, skill of the first row against the second with its 95 % interval:";

@@ -8,7 +8,7 @@ import pandas as pd
 
 from harness import catalogue
 from harness.present import paired
-from harness.present.comparison import Comparison
+from harness.present.comparison import NOISE_FLOOR, Comparison
 from harness.present.decisions import decided, decimals, distances, seeds_told_apart, told_apart
 from harness.present.tables import columns
 from harness.present.text import duration
@@ -20,8 +20,8 @@ LITERAL = "As the paper computes and prints them"
 MEANS = "Costs, means over seeds"
 BEST, TIED = "best", "tied"
 COSTS = {  # field of a record -> title, how a mean over seeds is printed
-    "train_seconds": ("training time", duration),
-    "sample_seconds": ("sampling time", duration),
+    "train_seconds": ("training time as it was", duration),
+    "sample_seconds": ("sampling time as it was", duration),
     "steps": ("training steps", "{:,.0f}".format),
     "parameters": ("parameters", "{:,.0f}".format),
     "peak_memory_bytes": ("peak memory", lambda size: f"{size / 2**20:,.0f} MiB"),
@@ -118,10 +118,12 @@ def marks(c: Comparison, measure: Measure) -> tuple[dict[str, str], str]:
     """
     competing = c.models.index[c.models["variant_of"].isna()]
     if measure.key == VERDICT:
-        told = seeds_told_apart(c)["told"].reindex(competing)
-        alike = list(map(str, told.index[told == 0]))
+        told = seeds_told_apart(c)["told"]
+        alike = [str(model) for model in competing if told.get(model) == 0]
         text = f"told apart in no seed: {_names(alike)}" if alike else "all are told apart"
-        return dict.fromkeys(alike, BEST), text
+        if told.get(NOISE_FLOOR):
+            text += "; real training series, the noise floor, are told apart in a seed as well"
+        return {}, text  # a smaller number of seeds is no better model
     values = measure.values.reindex(competing).dropna()
     if not measure.ranked or len(values) < 2:
         return {}, ""
@@ -131,21 +133,22 @@ def marks(c: Comparison, measure: Measure) -> tuple[dict[str, str], str]:
         return {best: BEST}, f"best: {label}"
     ceiling = c.quantities[measure.quantity].ceiling
     if ceiling is not None and values[best] >= ceiling:
-        highest = list(map(str, values.index[values >= ceiling]))
-        text = f"at the limit of this score, {ceiling:.3f}, so alike: {_names(highest)}"
-        return dict.fromkeys(highest, BEST), text
+        firsts = list(map(str, values.index[values >= ceiling]))
+        text = f"at the limit of this score, {ceiling:.3f}, so alike: {_names(firsts)}"
+    else:
+        firsts, text = [best], f"best: {label}"
     task = c.head["task"]
     ahead = {
         str(model): paired.better(c.cells, best, str(model), task, measure.quantity)
-        for model in values.index.drop(best)
+        for model in values.index.drop(firsts)
     }
     if None in ahead.values():
-        return {best: BEST}, f"best: {label}; not known whether by more than noise"
+        return dict.fromkeys(firsts, BEST), f"{text}; not known whether by more than noise"
     tied = [model for model, is_ahead in ahead.items() if not is_ahead]
     if not tied:
-        return {best: BEST}, f"best: {label}, ahead of every other in every seed"
-    text = f"best: {label}; no clear difference from it: {_names(tied)}"
-    return {best: BEST, **dict.fromkeys(tied, TIED)}, text
+        return dict.fromkeys(firsts, BEST), f"{text}; ahead of every other in every seed"
+    text += f"; no clear difference from {label if len(firsts) > 1 else 'it'}: {_names(tied)}"
+    return dict.fromkeys(firsts, BEST) | dict.fromkeys(tied, TIED), text
 
 
 def _names(models: Iterable[str]) -> str:
