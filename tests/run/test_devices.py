@@ -11,6 +11,7 @@ from uuid import uuid4
 import pytest
 import torch
 
+from harness.errors import UserError
 from harness.run.devices import device
 
 
@@ -52,6 +53,21 @@ def test_each_holder_has_its_own_card_and_the_next_waits(cards) -> None:
             assert not got, "two jobs on one card"
         waiting.join(timeout=30)
     assert got == [second]
+
+
+def test_jobs_share_cards_evenly(cards, monkeypatch: pytest.MonkeyPatch) -> None:
+    cards(2)
+    monkeypatch.setenv("LS4_JOBS_PER_GPU", "2")
+    with device() as a, device() as b, device() as c, device() as d:
+        assert [where.index for where in (a, b, c, d)] == [0, 1, 0, 1]
+
+
+@pytest.mark.parametrize("text", ["0", "two", "-1", ""])
+def test_a_bad_number_of_jobs(cards, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    cards(1)
+    monkeypatch.setenv("LS4_JOBS_PER_GPU", text)
+    with pytest.raises(UserError, match="LS4_JOBS_PER_GPU: expected a number from 1 on"), device():
+        pass
 
 
 def test_a_card_is_free_again_after_an_error(cards) -> None:
