@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from harness.powers import Power
-from harness.present.comparison import Comparison
+from harness.present.comparison import NOISE_FLOOR, Comparison
 
 LEVEL = 0.05  # the largest p that tells two sets of series apart
 SCORES = ("p_", "effect_", "feature_", "span_residual")  # how the names of their scores begin
@@ -48,6 +48,15 @@ def seeds_told_apart(c: Comparison) -> pd.DataFrame:
     done = c.lines[c.lines["status"].eq("done") & c.lines["score"].eq("p_all")]
     p = done.dropna(subset="value").set_index("model")["value"]
     return p.le(LEVEL).groupby(level=0).agg(told="sum", tested="size")
+
+
+def real_series_told_apart(c: Comparison) -> tuple[int, int]:
+    """Return in how many seeds the noise floor was told apart, and of how many."""
+    seeds = seeds_told_apart(c)
+    if NOISE_FLOOR not in seeds.index:
+        return 0, 0
+    told, tested = seeds.loc[NOISE_FLOOR]
+    return int(told), int(tested)
 
 
 def in_words(c: Comparison, score: str, yes: str, by: Mapping[str, str]) -> pd.Series:

@@ -1,5 +1,6 @@
 """What records decide: words, the table, the heat map; from synthetic records."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -117,6 +118,15 @@ def test_the_number_of_tests_is_said() -> None:
     (note,) = [note for note in table(rows).notes if "tests at a level" in note]
     assert note.startswith("8 tests at a level of 5 %,")
     assert note.endswith("0.40 would be told apart on average")
+
+
+@pytest.mark.parametrize(("p", "warned"), [((0.01, 0.02, 0.3), True), ((0.01, 0.2, 0.3), False)])
+def test_test_series_unlike_the_training_series_are_named(p: Sequence[float], warned: bool) -> None:
+    rows = [outputs.tested(p=0.01)]
+    rows += [outputs.tested("noise_floor", seed=s, p=value) for s, value in enumerate(p)]
+    notes = [note for note in table(rows).notes if "unlike the training series" in note]
+    assert bool(notes) == warned
+    assert all("told apart in 2 of 3 seeds" in note for note in notes)
 
 
 def test_the_power_line() -> None:

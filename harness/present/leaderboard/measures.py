@@ -8,8 +8,15 @@ import pandas as pd
 
 from harness import catalogue
 from harness.present import paired
-from harness.present.comparison import NOISE_FLOOR, Comparison
-from harness.present.decisions import decided, decimals, distances, seeds_told_apart, told_apart
+from harness.present.comparison import Comparison
+from harness.present.decisions import (
+    decided,
+    decimals,
+    distances,
+    real_series_told_apart,
+    seeds_told_apart,
+    told_apart,
+)
 from harness.present.tables import columns
 from harness.present.text import duration
 
@@ -118,11 +125,12 @@ def marks(c: Comparison, measure: Measure) -> tuple[dict[str, str], str]:
     """
     competing = c.models.index[c.models["variant_of"].isna()]
     if measure.key == VERDICT:
-        told = seeds_told_apart(c)["told"]
-        alike = [str(model) for model in competing if told.get(model) == 0]
+        told = seeds_told_apart(c)["told"].reindex(competing)
+        alike = list(map(str, told.index[told == 0]))
         text = f"told apart in no seed: {_names(alike)}" if alike else "all are told apart"
-        if told.get(NOISE_FLOOR):
-            text += "; real training series, the noise floor, are told apart in a seed as well"
+        of_real, tested = real_series_told_apart(c)
+        if of_real:
+            text += f"; real training series, the noise floor: in {of_real} of {tested} seeds"
         return {}, text  # a smaller number of seeds is no better model
     values = measure.values.reindex(competing).dropna()
     if not measure.ranked or len(values) < 2:

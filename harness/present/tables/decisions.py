@@ -13,6 +13,7 @@ from harness.present.decisions import (
     distances,
     in_words,
     power_of,
+    real_series_told_apart,
     told_apart,
 )
 from harness.present.tables import columns
@@ -67,7 +68,7 @@ def table(c: Comparison, title: str, power: Power | None) -> Table:
     cells["training series:", "nearer than test"] = nearer.mask(is_floor, "–")
     outside = columns.scores(c, "span_residual", seed=False, form=decimals)
     cells["training series:", "share outside span"] = outside.mask(is_floor, "–")
-    return score_table(c, title, cells, [*_span_of_test(c), _tests(c), *_seen(power)])
+    return score_table(c, title, cells, [*_span_of_test(c), _tests(c), *_unlike(c), *_seen(power)])
 
 
 def _span_of_test(c: Comparison) -> list[str]:
@@ -84,6 +85,18 @@ def _tests(c: Comparison) -> str:
         f" across rows. If all rows were real series, {number(LEVEL * n, 2)} would be told apart on"
         " average"
     )
+
+
+def _unlike(c: Comparison) -> list[str]:
+    """Say so where the test series themselves are unlike the training series."""
+    told, tested = real_series_told_apart(c)
+    if 2 * told <= tested:
+        return []
+    return [
+        f"The noise floor, real training series, is told apart in {told} of {tested}"
+        f" {'seed' if tested == 1 else 'seeds'}: the test series of this split are unlike the"
+        " training series, and a perfect model of these would be told apart, too"
+    ]
 
 
 def _seen(power: Power | None) -> list[str]:
