@@ -6,9 +6,9 @@ a child run for each seed; an experiment with the tables and figures. Cells whos
 had are left out. `harness.present.views` says what a task's experiment opens with;
 `harness.present.store` opens the store, and lets one process at a time write.
 
-A run carries a tag ``cell_id`` and, once it is whole, the digest of what it was made from: what has
-not changed stays, what has changed replaces its old run. Runs of cells that are no longer below the
-folder stay, except for seeds of a row that is there.
+A run carries a tag ``cell_id`` and, once it is whole, the digest of what it was made from and of
+this code: what has not changed stays, what has changed replaces its old run. Runs of cells that are
+no longer below the folder stay, except for seeds of a row that is there.
 """
 
 import json
@@ -30,7 +30,7 @@ from harness.present.frame import frame
 from harness.present.store import SQLITE
 from harness.present.views import metric_name
 from harness.records import IDENTITY, Record
-from harness.sources import digest
+from harness.sources import code_hash, digest
 from harness.tasks import TABLE_OF, TASKS
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ Cells = dict[Path, Record]  # by their directories
 
 PARENT = "mlflow.parentRunId"
 NOTE = "mlflow.note.content"  # tag: what the page of a run or an experiment says, Markdown
-MADE_FROM = "mlflow.made_from"  # tag, not shown: digest of the files behind a run
+MADE_FROM = "mlflow.made_from"  # tag, not shown: digest of files and code behind a run
 FILES = "Tables and figures"  # experiment
 POINTS = 200  # of a curve; long ones make the UI slow
 DIGITS = 16  # of a data set's digest; MLflow takes 36 at most
@@ -317,7 +317,9 @@ def _cell_id(record: Record) -> str:
 
 def _digest(folder: Path, record: Record) -> str:
     history = folder / files.HISTORY
-    return digest([record.model_dump(), sha256(history) if history.exists() else None])
+    shown_by = [code_hash(__name__), views.title(record)]
+    made_from = [record.model_dump(), sha256(history) if history.exists() else None]
+    return digest([*shown_by, *made_from])
 
 
 def _tags(record: Record, keys: Iterable[str]) -> dict[str, str]:

@@ -258,6 +258,16 @@ def test_again_nothing_happens_and_a_change_replaces_its_run(imported: Imported)
         assert runs[f"{row}/{seed}"].data.tags["mlflow.parentRunId"] == after[row]
 
 
+def test_runs_of_other_code_are_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    imported = Imported(tmp_path)
+    outputs.write_cells(imported.cells, [outputs.record()])
+    imported.track()
+    first = {run.info.run_id for run in imported.runs().values()}
+    monkeypatch.setattr(tracking, "code_hash", lambda module: "another")
+    imported.track()
+    assert first.isdisjoint(run.info.run_id for run in imported.runs().values())
+
+
 def test_an_interrupted_import_is_done_again(
     imported: Imported, monkeypatch: pytest.MonkeyPatch
 ) -> None:
