@@ -121,14 +121,30 @@ def test_models_that_are_not_told_apart_in_any_seed_are_named() -> None:
     rows = [outputs.tested(p=0.01), outputs.tested("rnn_vae"), outputs.tested("gp_vae")]
     rows += [outputs.tested("gp_vae", seed=1, p=0.02), outputs.tested("gaussian")]
     (board,) = boards(comparisons(outputs.frame_of(rows)))
-    assert board.best["verdict"] == ["told apart in no seed: RNN-VAE"]
+    (text,) = board.best["verdict"]
+    no_seed, some_seeds, every_seed = text.split("; ")
+    assert no_seed == "told apart in no seed: RNN-VAE (0 of 1)"
+    assert some_seeds == "in some seeds: GP-VAE (1 of 2)"
+    assert every_seed == "in every seed: the other 1"
+
+
+def test_how_a_training_ended_stands_in_the_cell_of_its_data_set() -> None:
+    scores = outputs.scores(0.1, 0.6, 0.1)
+    rows = [
+        outputs.record(ended="cap", scores=scores),
+        outputs.record(dataset="nn5_daily", title="NN5 Daily", scores=scores),
+    ]
+    (board,) = boards(comparisons(outputs.frame_of(rows)))
+    assert board.rows.loc["ls4", "label"] == "LS4"
+    texts = [text for text, _, _ in board.entries["marginal_robust"][0]]
+    assert sorted(text.endswith("ᶜ") for text in texts) == [False, True]
 
 
 def test_a_noise_floor_that_is_told_apart_is_named() -> None:
     rows = [outputs.tested(p=0.01), outputs.tested("noise_floor", p=0.02)]
     (board,) = boards(comparisons(outputs.frame_of(rows)))
     (text,) = board.best["verdict"]
-    assert text.endswith("; real training series, the noise floor: in 1 of 1 seeds")
+    assert text.endswith(". Real training series, the noise floor: in 1 of 1 seeds")
 
 
 def test_a_row_says_why_its_training_ended_and_what_is_scored(tmp_path: Path) -> None:

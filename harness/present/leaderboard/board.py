@@ -10,8 +10,8 @@ import pandas as pd
 
 from harness.present import paired
 from harness.present.comparison import Comparison, place
-from harness.present.leaderboard.measures import Measure, marks, measures
-from harness.present.tables.columns import ENDED, labels
+from harness.present.leaderboard.measures import PUBLISHED, Measure, marks, measures
+from harness.present.tables.columns import ENDED, ended, labels
 from harness.present.tables.scores import which
 from metrics.paired import Interval
 
@@ -47,8 +47,7 @@ class Board:
         found = pd.concat([c.rows.reset_index() for c in self.compared])
         first = found.sort_values("run", ascending=False).drop_duplicates("model")
         first = first.set_index("model")
-        ends = found.groupby("model")[[*ENDED]].sum()
-        first[[*ENDED]] = ends
+        first[[*ENDED]] = 0  # of a data set, so it stands in the cell
         ordered = first.loc[sorted(first.index, key=lambda model: place(model, first.loc[model]))]
         band = ordered["variant_of"].notna().map({True: "variants", False: "models"})
         return pd.DataFrame(
@@ -137,11 +136,17 @@ class Board:
         if measure is None or model not in measure.texts.index:
             return ["", None, ""]
         value = float(measure.values[model])
+        ends = "" if key.startswith(PUBLISHED) else self._ends[column][model]
         return [
-            measure.texts[model],
+            f"{measure.texts[model]}{ends}",
             float(f"{value:.6g}") if abs(value) < float("inf") else None,  # nor NaN
             marked.get(model, ""),
         ]
+
+    @cached_property
+    def _ends(self) -> list[pd.Series]:
+        """How trainings ended, as marks, for each data set."""
+        return [ended(c.rows) for c in self.compared]
 
     @cached_property
     def pairs(self) -> list[dict[tuple[str, str], dict[str, Interval]]]:

@@ -139,7 +139,7 @@ function paired(column, first, second) {
   const items = Object.entries(found).map(([title, [text, verdict]]) =>
     make("li", {}, `${title}: `, make("b", { textContent: winner[verdict] ?? verdict }), `, ${text}`));
   const what = section.dataset.task === "generation"
-    ? "Paired test, difference with its 95 % interval, less is better for the first row:"
+    ? "Paired test: the first row's score less the second one's, turned so that less is better, classification counted up to its limit, ln 2 = 0.693, in each seed; 95 % interval:"
     : "Paired test, skill of the first row against the second with its 95 % interval:";
   return make("div", {}, make("p", { className: "soft", textContent: what }), make("ul", {}, ...items));
 }

@@ -21,6 +21,7 @@ from harness.present.tables import columns
 from harness.present.text import duration
 
 VERDICT = "verdict"  # key of a measure
+PUBLISHED = "published_"  # how keys of printed numbers begin
 TESTS = "Two-sample tests"
 ROBUST = "Robust scores, for conclusions"
 LITERAL = "As the paper computes and prints them"
@@ -106,7 +107,7 @@ def _scores(c: Comparison) -> Iterator[Measure]:
         if numbers.notna().any():
             values = numbers.map(lambda n: np.nan if n is None else n.value).astype(float)
             texts = columns.published_numbers(c, q)
-            key = f"published_{q.name}"
+            key = f"{PUBLISHED}{q.name}"
             yield Measure(key, LITERAL, f"published {q.heading}", texts, values, not less)
 
 
@@ -125,13 +126,7 @@ def marks(c: Comparison, measure: Measure) -> tuple[dict[str, str], str]:
     """
     competing = c.models.index[c.models["variant_of"].isna()]
     if measure.key == VERDICT:
-        told = seeds_told_apart(c)["told"].reindex(competing)
-        alike = list(map(str, told.index[told == 0]))
-        text = f"told apart in no seed: {_names(alike)}" if alike else "all are told apart"
-        of_real, tested = real_series_told_apart(c)
-        if of_real:
-            text += f"; real training series, the noise floor: in {of_real} of {tested} seeds"
-        return {}, text  # a smaller number of seeds is no better model
+        return {}, _tests(c, competing)  # a smaller number of seeds is no better model
     values = measure.values.reindex(competing).dropna()
     if not measure.ranked or len(values) < 2:
         return {}, ""
@@ -157,6 +152,26 @@ def marks(c: Comparison, measure: Measure) -> tuple[dict[str, str], str]:
         return dict.fromkeys(firsts, BEST), f"{text}; ahead of every other in every seed"
     text += f"; no clear difference from {label if len(firsts) > 1 else 'it'}: {_names(tied)}"
     return dict.fromkeys(firsts, BEST) | dict.fromkeys(tied, TIED), text
+
+
+def _tests(c: Comparison, competing: pd.Index) -> str:
+    """Say in a sentence which models are told apart from real series, and whether real ones are."""
+    seeds = seeds_told_apart(c).reindex(competing).dropna().astype(int)
+    never, always = seeds["told"].eq(0), seeds["told"].eq(seeds["tested"])
+    parts = []
+    for what, own in (("no seed", seeds[never]), ("some seeds", seeds[~never & ~always])):
+        rows = own.itertuples()
+        names = [f"{catalogue.label(str(r.Index))} ({r.told} of {r.tested})" for r in rows]
+        parts += [f"in {what}: {', '.join(names)}"] if names else []
+    if not parts:
+        text = "all are told apart, in every seed"
+    else:
+        parts += [f"in every seed: the other {always.sum()}"] if always.any() else []
+        text = f"told apart {'; '.join(parts)}"
+    of_real, tested = real_series_told_apart(c)
+    if of_real:
+        text += f". Real training series, the noise floor: in {of_real} of {tested} seeds"
+    return text
 
 
 def _names(models: Iterable[str]) -> str:
