@@ -13,9 +13,10 @@ from harness import catalogue
 from harness.powers import find_powers
 from harness.present import frame, provenance, run_times, tables
 from harness.present.comparison import comparisons
+from harness.present.decisions import decided
 from harness.present.figures.style import CAPTIONS
 from harness.present.leaderboard.board import boards
-from harness.present.leaderboard.measures import VERDICT
+from harness.present.leaderboard.measures import VERDICT, bests
 from harness.present.quantities import CHANCE
 from harness.present.tables import claims, lengths
 from harness.present.tables.prediction import details
@@ -79,12 +80,7 @@ def write(
     html = environment(html=True).get_template("report.html.j2").render(
         home=home,
         n_records=len(cells),
-        conclusions=[
-            (board.budget, *said)
-            for board in boards([c for c in comparisons(found) if not c.skipped])
-            if board.default == VERDICT
-            for said in board.conclusions(VERDICT)
-        ],
+        conclusions=_conclusions(found),
         runs=[_run(own) for _, own in by_run],
         main=main,
         others=[d for d in documents if d.stem not in shown],
@@ -101,6 +97,16 @@ def write(
         duration=duration,
     )  # fmt: skip
     write_text(out, html)
+
+
+def _conclusions(found: pd.DataFrame) -> list[tuple[str, dict[str, str]]]:
+    """Return what is decided of the models on each data set where the tests were made."""
+    tested = [c for c in comparisons(found) if not c.skipped and decided(c)]
+    return [
+        (f"{title}, budget {board.budget}", {"real series": text} | bests(c))
+        for board in boards(tested)
+        for title, text, c in zip(board.titles, board.best[VERDICT], board.compared, strict=True)
+    ]
 
 
 def _run(cells: pd.DataFrame) -> dict[str, Any]:

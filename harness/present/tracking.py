@@ -98,7 +98,8 @@ def _import(found: Cells, uri: str, artifacts: Path, extra: list[Path]) -> None:
             runs = _Runs(client, experiment)
             with store.reserved(client, uri, experiment):
                 for _, row in of_task.groupby(["budget", "dataset", "model"], sort=False):
-                    runs.update_row({folder: cells[folder] for folder in row["folder"]})
+                    of_row = {folder: cells[folder] for folder in row["folder"]}
+                    runs.update_row(of_row, views.leads(row, compared))
                     bar.advance(task, len(row))
                 runs.update_views([c for c in compared if c.head["task"] == name])
     if extra:
@@ -138,10 +139,13 @@ class _Runs:
         self.client = client
         self.experiment = experiment
 
-    def update_row(self, cells: Cells) -> None:
-        """Bring the parent of a row, which is given by its cells, and its children up to date."""
+    def update_row(self, cells: Cells, leads: str) -> None:
+        """Bring the parent of a row, which is given by its cells, and its children up to date.
+
+        `leads` is what its description says of the models of its data set.
+        """
         digests = {folder: _digest(folder, record) for folder, record in cells.items()}
-        made_from = digest(list(digests.values()))
+        made_from = digest([*digests.values(), leads])
         row_id = _cell_id(next(iter(cells.values()))).rpartition("/")[0]
         old = self._find("cell_id", row_id)
         if len(old) == 1 and _made_from(old[0], made_from) and not self._doubled(cells):
@@ -153,7 +157,7 @@ class _Runs:
             for child in self._find(PARENT, run.info.run_id)
             if child.info.run_id not in {known.info.run_id for known in children}
         ]
-        parent = self._create_parent(row_id, cells)
+        parent = self._create_parent(row_id, cells, leads)
         for folder, record in cells.items():
             same = next((c for c in children if _made_from(c, digests[folder])), None)
             if same is None:
@@ -202,7 +206,7 @@ class _Runs:
             self.client.delete_run(outdated.info.run_id)
         self._finish(run, digest(found), made)
 
-    def _create_parent(self, row_id: str, cells: Cells) -> str:
+    def _create_parent(self, row_id: str, cells: Cells, leads: str) -> str:
         """Start the run of a row: means and standard deviations over its seeds."""
         records = list(cells.values())
         head = records[0]
@@ -228,7 +232,7 @@ class _Runs:
                     for key, column in found.items()
                     if pd.notna(estimate[column])
                 }
-        tags[NOTE] = views.row_note(self.experiment, head, done, len(records), tests)
+        tags[NOTE] = views.row_note(self.experiment, head, done, len(records), tests, leads)
         settings = {key: head.settings[key] for key in ("class", "config") if key in head.settings}
         params = dict(flatten({"class": ""} | settings))
         return self._create(views.title(head), tags, records, metrics, params)

@@ -10,10 +10,13 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+import pandas as pd
+
 from harness import catalogue
 from harness.present import provenance
 from harness.present.comparison import Comparison
 from harness.present.decisions import decided
+from harness.present.leaderboard.measures import bests
 from harness.records import Record
 
 TAG = "mlflow.sharedViewState."  # how the names of such tags begin
@@ -90,11 +93,20 @@ def title(record: Record) -> str:
     return f"{catalogue.label(record.model)}{control} on {record.title}, {record.budget}"
 
 
-def row_note(experiment: str, record: Record, done: list[int], run: int, tests: str | None) -> str:
+def leads(row: pd.DataFrame, compared: Iterable[Comparison]) -> str:
+    """Say which models are best on the data of a row's cells, and whether by more than noise."""
+    found = [c for c in compared if set(row["folder"]) <= set(c.cells["folder"])]
+    return " ".join(f"{title}: {text}." for c in found for title, text in bests(c).items())
+
+
+def row_note(
+    experiment: str, record: Record, done: list[int], run: int, tests: str | None, leads: str
+) -> str:
     """Say what the run of a row is, what is decided of it, and where to look further."""
     seeds = f"{'seed' if len(done) == 1 else 'seeds'} {', '.join(map(str, done)) or 'none'}"
     said = f"{title(record)}: {record.task}, mean over {seeds}; {len(done)} done of {run}."
     said += f" Against real series: {tests}." if tests else ""
+    said += f" Of all models, {leads}" if leads else ""
     return (
         f"{said} {_table(experiment, record)}. How a seed trained and what runs it again: its own"
         f" run, below this one. {ELSEWHERE}"

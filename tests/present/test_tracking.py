@@ -177,6 +177,7 @@ def test_runs_say_what_they_are_and_lead_to_their_table(imported: Imported) -> N
             f"python -m harness rerun {imported.cells}/generation/solar_weekly/ls4/0/record.json"
         )
         assert (rerun in note) == (what == "seed 0")
+        assert ("Of all models, robust marginal ↓: best: LS4;" in note) == (cell_id == "")
         assert views.address(run.info.experiment_id, "cpu-solar_weekly") in note
 
 

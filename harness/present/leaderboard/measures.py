@@ -1,5 +1,6 @@
 """What a table of the leaderboard can show: verdicts, effects, scores, published numbers, costs."""
 
+import functools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -152,6 +153,13 @@ def marks(c: Comparison, measure: Measure) -> tuple[dict[str, str], str]:
         return dict.fromkeys(firsts, BEST), f"{text}; ahead of every other in every seed"
     text += f"; no clear difference from {label if len(firsts) > 1 else 'it'}: {_names(tied)}"
     return dict.fromkeys(firsts, BEST) | dict.fromkeys(tied, TIED), text
+
+
+@functools.cache
+def bests(c: Comparison) -> dict[str, str]:
+    """Say which model is best by each robust score, and whether by more than noise."""
+    said = {m.title: marks(c, m)[1] for m in measures(c) if m.quantity}
+    return {title: text for title, text in said.items() if text}
 
 
 def _tests(c: Comparison, competing: pd.Index) -> str:

@@ -15,6 +15,7 @@ from harness.present.comparison import Comparison
 from harness.present.decisions import decided, power_of, told_apart
 from harness.present.files import RECORD
 from harness.present.leaderboard.board import Board, compare, verdict
+from harness.present.leaderboard.measures import bests
 from harness.present.leaderboard.pictures import pictures
 from harness.present.text import duration, number
 
@@ -31,7 +32,7 @@ def content(board: Board, column: int, model: str, powers: list[Power]) -> dict[
         "control": bool(c.rows.loc[model, "control"]),
         "verdict": str(told_apart(c)[model]) if decided(c) else None,
         "weak": power.weak if power else None,
-        "best": _best(board, column),
+        "best": bests(c),
         "pictures": pictures(c, model),
         "seeds": cells["seed"].tolist(),
         "scores": _scores(c, model, cells),
@@ -59,13 +60,6 @@ def sources(dataset: str) -> list[Source]:
 @functools.cache
 def _manifest() -> list[Source]:
     return list(read_manifest().sources.values())
-
-
-def _best(board: Board, column: int) -> dict[str, str]:
-    """Return which model is best, by the heading of each robust score."""
-    measures = board.columns[column]
-    found = {m.title: board.best[key][column] for key, m in measures.items() if m.quantity}
-    return {title: text for title, text in found.items() if text}
 
 
 def _scores(c: Comparison, model: str, cells: pd.DataFrame) -> list[dict[str, Any]]:
