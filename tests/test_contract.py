@@ -163,8 +163,8 @@ def test_on_a_gpu(name: str, task: Task) -> None:
             if task == "generation"
             else model.predict(batch, 2, generator).mean
         )
-    assert out.device.type == "cuda"
-    assert out.isfinite().all()
+    assert out.device.type == "cuda", "make tensors on the device of the weights or of the batch"
+    assert out.isfinite().all(), "samples and predictions must be finite"
 
 
 @every_task
