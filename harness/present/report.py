@@ -103,7 +103,7 @@ def _conclusions(found: pd.DataFrame) -> list[tuple[str, dict[str, str]]]:
     """Return what is decided of the models on each data set where the tests were made."""
     tested = [c for c in comparisons(found) if not c.skipped and decided(c)]
     return [
-        (f"{title}, budget {board.budget}", {"real series": text} | bests(c))
+        (f"{title}, budget {board.budget}", ({"real series": text} if text else {}) | bests(c))
         for board in boards(tested)
         for title, text, c in zip(board.titles, board.best[VERDICT], board.compared, strict=True)
     ]

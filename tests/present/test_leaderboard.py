@@ -125,7 +125,7 @@ def test_models_that_are_not_told_apart_in_any_seed_are_named() -> None:
     no_seed, some_seeds, every_seed = text.split("; ")
     assert no_seed == "told apart in no seed: RNN-VAE (0 of 1)"
     assert some_seeds == "in some seeds: GP-VAE (1 of 2)"
-    assert every_seed == "in every seed: the other 1"
+    assert every_seed == "in every seed: the other one"
 
 
 def test_how_a_training_ended_stands_in_the_cell_of_its_data_set() -> None:
@@ -138,6 +138,11 @@ def test_how_a_training_ended_stands_in_the_cell_of_its_data_set() -> None:
     assert board.rows.loc["ls4", "label"] == "LS4"
     texts = [text for text, _, _ in board.entries["marginal_robust"][0]]
     assert sorted(text.endswith("ᶜ") for text in texts) == [False, True]
+
+
+def test_no_conclusion_where_controls_alone_were_tested() -> None:
+    (board,) = boards(comparisons(outputs.frame_of([outputs.tested("gaussian")])))
+    assert board.conclusions("verdict") == []
 
 
 def test_a_noise_floor_that_is_told_apart_is_named() -> None:

@@ -165,6 +165,8 @@ def bests(c: Comparison) -> dict[str, str]:
 def _tests(c: Comparison, competing: pd.Index) -> str:
     """Say in a sentence which models are told apart from real series, and whether real ones are."""
     seeds = seeds_told_apart(c).reindex(competing).dropna().astype(int)
+    if seeds.empty:
+        return ""
     never, always = seeds["told"].eq(0), seeds["told"].eq(seeds["tested"])
     parts = []
     for what, own in (("no seed", seeds[never]), ("some seeds", seeds[~never & ~always])):
@@ -174,7 +176,8 @@ def _tests(c: Comparison, competing: pd.Index) -> str:
     if not parts:
         text = "all are told apart, in every seed"
     else:
-        parts += [f"in every seed: the other {always.sum()}"] if always.any() else []
+        n = int(always.sum())
+        parts += [f"in every seed: the other {n if n > 1 else 'one'}"] if n else []
         text = f"told apart {'; '.join(parts)}"
     of_real, tested = real_series_told_apart(c)
     if of_real:
