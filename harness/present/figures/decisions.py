@@ -87,6 +87,11 @@ def _verdicts(c: Comparison) -> pd.Series:
     return pd.Series(found, dtype=str)
 
 
+def _short(effect: float, places: int, narrow: bool) -> str:
+    """Return an effect as it fits a cell; colours do not tell large ones apart either."""
+    return ">99" if narrow and effect >= 99.5 else decimals(effect, places)
+
+
 def effect_map(blocks: Sequence[Block], is_control: pd.Series, title: str) -> Figure:
     """Plot effects as a heat map: a row for each model, columns by data set and distance.
 
@@ -116,7 +121,8 @@ def effect_map(blocks: Sequence[Block], is_control: pd.Series, title: str) -> Fi
     ax = figure.subplots()
     missing = values.isna().to_numpy()
     places = 2 if cell > 0.3 else 1  # as many as fit
-    texts = values.map(lambda v: "" if pd.isna(v) else decimals(v, places))
+    narrow = cell < 0.25
+    texts = values.map(lambda v: "" if pd.isna(v) else _short(v, places, narrow))
     sns.heatmap(
         values.clip(LOW, HIGH),
         mask=weak | missing,
@@ -124,7 +130,7 @@ def effect_map(blocks: Sequence[Block], is_control: pd.Series, title: str) -> Fi
         cmap="vlag",
         annot=texts,
         fmt="",
-        annot_kws={"fontsize": 7},
+        annot_kws={"fontsize": 6 if narrow else 7},
         cbar_kws={"location": "bottom", "aspect": 30, "pad": 0.02,
                   "shrink": min(1.0, 2.5 / (cell * values.shape[1]))},
         ax=ax,
@@ -136,7 +142,7 @@ def effect_map(blocks: Sequence[Block], is_control: pd.Series, title: str) -> Fi
             cmap=ListedColormap([WEAK]),
             annot=texts,
             fmt="",
-            annot_kws={"fontsize": 7, "color": CONTROL},
+            annot_kws={"fontsize": 6 if narrow else 7, "color": CONTROL},
             cbar=False,
             ax=ax,
         )
