@@ -17,7 +17,7 @@ from harness.checks import check
 from harness.config import Strict
 from harness.measurements import Kind
 from harness.present import paired, published
-from harness.present.comparison import NOISE_FLOOR, Comparison
+from harness.present.comparison import Comparison
 from harness.present.quantities import quantities
 from harness.present.run_times import Study, elapsed, own_memory
 
@@ -269,12 +269,11 @@ def _endings(c: Comparison, models: Sequence[str]) -> tuple[str, ...]:
 
 def _sees(c: Comparison, quantity: str) -> tuple[str, ...] | None:
     """Return the controls that real series are better than by a score of generation."""
-    if NOISE_FLOOR not in c.rows.index:
+    if c.floor is None:
         return None
-    controls = c.rows.index[c.rows["control"] & (c.rows.index != NOISE_FLOOR)]
+    controls = c.rows.index[c.rows["control"] & (c.rows.index != c.floor)]
     better = {
-        name: paired.better(c.cells, NOISE_FLOOR, name, c.head["task"], quantity)
-        for name in controls
+        name: paired.better(c.cells, c.floor, name, c.head["task"], quantity) for name in controls
     }
     if all(found is None for found in better.values()):
         return None

@@ -23,7 +23,9 @@ from harness.tasks import TABLE_OF, TABLES, TASKS
 from metrics.paired import Interval
 
 HIDDEN_SHARE = r"mse_micro(?:_hidden_(\d+))?"  # scores of interpolation by their share, in percent
-NOISE_FLOOR = "noise_floor"  # the control whose scores are those of real series
+TRAINING_SERIES = "noise_floor"  # the control that passes training series off as samples
+# The controls whose scores are those of real series: these, or another draw of a known law.
+NOISE_FLOORS = (TRAINING_SERIES, "perfect")
 ESTIMATE = {"value": float, "largest": float, "seed_spread": float, "evaluator_spread": float,
             "n": "Int64", "finite": int, "scored": int}  # fmt: skip
 NOT_RUN = {"control": False, "variant_of": None, "union_grid": False, "run": 0, "done": 0,
@@ -77,6 +79,11 @@ class Comparison:
     def models(self) -> pd.DataFrame:
         """The rows that are no controls."""
         return self.rows[~self.rows["control"]]
+
+    @cached_property
+    def floor(self) -> str | None:
+        """The noise floor: the control that stands for real series, if there is one."""
+        return next((name for name in NOISE_FLOORS if name in self.rows.index), None)
 
     @cached_property
     def skipped(self) -> str | None:
@@ -165,7 +172,7 @@ class Comparison:
         control.
         """
         values = quantity.lower_is_better(self.estimate(quantity.robust)["value"])
-        rivals = values.index[self.rows["control"] & (values.index != NOISE_FLOOR)]
+        rivals = values.index[self.rows["control"] & (values.index != self.floor)]
 
         def is_better(rival: str, model: str) -> bool:
             found = paired.better(self.cells, rival, model, self.head["task"], quantity.name)
@@ -228,13 +235,13 @@ class Comparison:
         if floor is None:
             return pd.Series(False, values.index)
         value, spread = quantity.lower_is_better(pd.Series(floor[:1])).item(), floor[1]
-        return (values <= value + spread) & (values.index != NOISE_FLOOR)
+        return (values <= value + spread) & (values.index != self.floor)
 
     def noise_floor(self, quantity: Quantity) -> tuple[float, float] | None:
         """Return the noise floor's robust score and its spread within a seed, if it has both."""
-        if NOISE_FLOOR not in self.rows.index:
+        if self.floor is None:
             return None
-        found = self.estimate(quantity.robust).loc[NOISE_FLOOR, ["value", "evaluator_spread"]]
+        found = self.estimate(quantity.robust).loc[self.floor, ["value", "evaluator_spread"]]
         value, spread = found.astype(float)
         return (value, spread) if np.isfinite(value) and spread > 0 else None
 
@@ -256,7 +263,7 @@ class Comparison:
         variants = variants[[not parts(str(model))[1] for model in variants.index]]
         if variants.empty:
             return None
-        beside = {*variants, NOISE_FLOOR}
+        beside = {*variants, self.floor}
         return self.only(pd.Index([m for m in self.rows.index if m in variants or m in beside]))
 
     @cached_property
@@ -267,7 +274,7 @@ class Comparison:
             base: [model for model in swept if parts(model)[0] == base]
             for base in dict.fromkeys(parts(model)[0] for model in swept)
         }
-        floor = [NOISE_FLOOR] if NOISE_FLOOR in self.rows.index else []
+        floor = [self.floor] if self.floor else []
         return [self.only(pd.Index([*models, *floor])) for models in groups.values()]
 
     def _in_order(self, lines: pd.DataFrame) -> pd.DataFrame:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from harness.powers import Power
-from harness.present.comparison import NOISE_FLOOR, Comparison
+from harness.present.comparison import TRAINING_SERIES, Comparison
 
 LEVEL = 0.05  # the largest p that tells two sets of series apart
 SCORES = ("p_", "effect_", "feature_", "span_residual")  # how the names of their scores begin
@@ -50,12 +50,12 @@ def seeds_told_apart(c: Comparison) -> pd.DataFrame:
     return p.le(LEVEL).groupby(level=0).agg(told="sum", tested="size")
 
 
-def real_series_told_apart(c: Comparison) -> tuple[int, int]:
-    """Return in how many seeds the noise floor was told apart, and of how many."""
+def training_series_told_apart(c: Comparison) -> tuple[int, int]:
+    """Return in how many seeds real training series are told apart, and of how many."""
     seeds = seeds_told_apart(c)
-    if NOISE_FLOOR not in seeds.index:
+    if TRAINING_SERIES not in seeds.index:
         return 0, 0
-    told, tested = seeds.loc[NOISE_FLOOR]
+    told, tested = seeds.loc[TRAINING_SERIES]
     return int(told), int(tested)
 
 

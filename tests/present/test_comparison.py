@@ -68,10 +68,8 @@ def test_a_score_that_is_not_finite_is_counted_and_its_spread_is_not() -> None:
 
 def test_nothing_was_scored() -> None:
     (comparison,) = outputs.compare([outputs.record(status="oom", reason="step 3: no memory")])
-    assert comparison.estimate("marginal_robust")["scored"].tolist() == [
-        0,
-        0,
-    ]  # SaShiMi is published
+    scored = comparison.estimate("marginal_robust")["scored"]
+    assert scored.to_dict() == {"ls4": 0, "sashimi": 0}  # of SaShiMi, numbers are published
     assert tidy([comparison])["value"].isna().all()
 
 
@@ -130,6 +128,17 @@ def test_within_the_floors_spread(score: str, value: float, within: bool) -> Non
     )
     assert within_floor(comparison, score) is within
     assert not within_floor(comparison, score, "noise_floor")
+
+
+def test_another_draw_of_a_known_law_is_the_floor_where_training_series_are_too_few() -> None:
+    draw = {"marginal_robust": (0.1, 0.01)}
+    comparison = comparison_with({"marginal_robust": (0.105, None)}, {"perfect": draw})
+    assert comparison.floor == "perfect"
+    assert within_floor(comparison, "marginal")
+    assert not within_floor(comparison, "marginal", "perfect")
+    assert beaten_by(comparison, "marginal") == []  # it is no rival
+    both = {"perfect": draw, "noise_floor": {"marginal_robust": (0.5, 0.1)}}
+    assert comparison_with({"marginal_robust": (0.55, None)}, both).floor == "noise_floor"
 
 
 def test_nothing_is_within_a_floor_without_a_spread() -> None:

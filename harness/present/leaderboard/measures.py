@@ -14,9 +14,9 @@ from harness.present.decisions import (
     decided,
     decimals,
     distances,
-    real_series_told_apart,
     seeds_told_apart,
     told_apart,
+    training_series_told_apart,
 )
 from harness.present.tables import columns
 from harness.present.text import duration
@@ -179,7 +179,7 @@ def _tests(c: Comparison, competing: pd.Index) -> str:
         n = int(always.sum())
         parts += [f"in every seed: the other {n if n > 1 else 'one'}"] if n else []
         text = f"told apart {'; '.join(parts)}"
-    of_real, tested = real_series_told_apart(c)
+    of_real, tested = training_series_told_apart(c)
     if of_real:
         text += f". Real training series, the noise floor: in {of_real} of {tested} seeds"
     return text

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from harness import catalogue
 from harness.powers import Power
-from harness.present.comparison import NOISE_FLOOR, Comparison
+from harness.present.comparison import TRAINING_SERIES, Comparison
 from harness.present.decisions import (
     LEVEL,
     belongs,
@@ -13,8 +13,8 @@ from harness.present.decisions import (
     distances,
     in_words,
     power_of,
-    real_series_told_apart,
     told_apart,
+    training_series_told_apart,
 )
 from harness.present.tables import columns
 from harness.present.tables.scores import score_table, title, with_any
@@ -62,12 +62,12 @@ def table(c: Comparison, title: str, power: Power | None) -> Table:
     for name in distances(c):
         heading = f"{name} ◦" if name in weak else name
         cells["effect", heading] = columns.scores(c, f"effect_{name}", seed=False, form=decimals)
-    # the noise floor's series are training series: both would be true by construction
-    is_floor = c.rows.index == NOISE_FLOOR
+    # of the training series themselves, both would be true by construction
+    is_training = c.rows.index == TRAINING_SERIES
     nearer = in_words(c, "p_nearer_train", "nearer", {})
-    cells["training series:", "nearer than test"] = nearer.mask(is_floor, "–")
+    cells["training series:", "nearer than test"] = nearer.mask(is_training, "–")
     outside = columns.scores(c, "span_residual", seed=False, form=decimals)
-    cells["training series:", "share outside span"] = outside.mask(is_floor, "–")
+    cells["training series:", "share outside span"] = outside.mask(is_training, "–")
     return score_table(c, title, cells, [*_span_of_test(c), _tests(c), *_unlike(c), *_seen(power)])
 
 
@@ -89,7 +89,7 @@ def _tests(c: Comparison) -> str:
 
 def _unlike(c: Comparison) -> list[str]:
     """Say so where the test series themselves are unlike the training series."""
-    told, tested = real_series_told_apart(c)
+    told, tested = training_series_told_apart(c)
     if 2 * told <= tested:
         return []
     return [
