@@ -64,10 +64,10 @@ check-model: $(READY)
 	    tests/test_contract.py
 
 # The workflow imports what it runs; the reference results come with the repository, and do not
-# replace runs of one's own (results/mlflow/cpu.done).
+# replace runs of one's own (results/mlflow/*.done).
 ifneq ($(RESULTS),results)
 UI_RECORDS := $(RESULTS)
-else ifeq ($(wildcard results/mlflow/cpu.done),)
+else ifeq ($(wildcard results/mlflow/*.done),)
 UI_RECORDS := $(wildcard results/reference)
 endif
 
@@ -85,16 +85,16 @@ data: $(READY)
 	$(BIN)/python -m harness data
 
 reference: $(READY)
-	$(BIN)/snakemake --cores $(CORES) --configfile config/cpu.yaml
-	$(BIN)/python -m harness collect --records results/cpu --out results/reference
+	$(BIN)/snakemake --cores $(CORES) --configfile config/full.yaml
+	$(BIN)/python -m harness collect --records results/full --out results/reference
 
 runtime: $(READY)
-	$(BIN)/snakemake --cores $(CORES) figure3 --config budget=cpu
-	$(BIN)/python -m harness collect --records results/cpu/runtime --out results/reference/cpu
+	$(BIN)/snakemake --cores $(CORES) figure3 --config budget=full
+	$(BIN)/python -m harness collect --records results/full/runtime --out results/reference/full
 
 tables: $(READY)
 	$(BIN)/python -m harness tables --records results/reference --out results/reference/tables
-	$(BIN)/python -m harness figures --records results/reference --data results/cpu/data \
+	$(BIN)/python -m harness figures --records results/reference --data results/full/data \
 	    --out results/reference/figures
 	$(BIN)/python -m harness pages --records results/reference
 

@@ -20,7 +20,7 @@ MODEL = {
     "label": "A",
     "group": "g",
     "class": "a.b:C",
-    "training": {"cpu": {"steps": 3, "batch_size": 2}},
+    "training": {"full": {"steps": 3, "batch_size": 2}},
 }
 
 
@@ -86,7 +86,7 @@ def test_a_file_says_what_differs_from_another(config) -> None:
     config("models", "third", {"extends": "other", "variant_of": "whole", "config": {"c": 3}})
     third = catalogue.model("third")
     assert (third.label, third.config, third.variant_of) == ("B", {"b": 2, "c": 3}, "whole")
-    assert third.training["cpu"].steps == 3
+    assert third.training["full"].steps == 3
 
 
 @pytest.mark.parametrize(
@@ -98,12 +98,12 @@ def test_a_file_says_what_differs_from_another(config) -> None:
         (MODEL | {"colours": "#000000"}, r"mine\.yaml: colours: Extra inputs"),
         (MODEL | {"datasets": {"flme": {}}}, r"mine\.yaml: datasets: unknown dataset 'flme'"),
         (
-            MODEL | {"training": {"cpu": {"steps": 1, "batch_size": 1, "datasets": {"x": {}}}}},
-            r"mine\.yaml: training\.cpu\.datasets: unknown dataset 'x'",
+            MODEL | {"training": {"full": {"steps": 1, "batch_size": 1, "datasets": {"x": {}}}}},
+            r"mine\.yaml: training\.full\.datasets: unknown dataset 'x'",
         ),
         (
             MODEL | {"training": {"cpy": {"steps": 1, "batch_size": 1}}},
-            r"mine\.yaml: training: unknown budget 'cpy': expected one of full, paper, cpu, smoke",
+            r"mine\.yaml: training: unknown budget 'cpy': expected one of full, paper, smoke",
         ),
         (
             MODEL | {"datasets": {"extrapolion/flame": {}}},

@@ -98,7 +98,7 @@ def test_settings_go_from_general_to_particular(monkeypatch: pytest.MonkeyPatch)
         "config": dict.fromkeys("abcdef", 0),
         "datasets": {key: dict.fromkeys("bcdef"[i:], i + 1) for i, key in enumerate(keys)},
         "training": {
-            "cpu": {
+            "full": {
                 "steps": 1,
                 "batch_size": 9,
                 "ema_decay": 0.5,
@@ -112,7 +112,7 @@ def test_settings_go_from_general_to_particular(monkeypatch: pytest.MonkeyPatch)
     }
     monkeypatch.setattr(catalogue, "describe", lambda kind, name, where="": file)
     monkeypatch.setattr(catalogue, "model", lambda name: check(catalogue.ModelFile, file, name))
-    config = settings(budget="cpu")
+    config = settings(budget="full")
     late = described(config, "extrapolation", "ushcn", "c")
     assert late.config == {"a": 0, "b": 1, "c": 2, "d": 3, "e": 4, "f": 6}
     assert (late.training.steps, late.training.ema_decay) == (3, None)
@@ -168,7 +168,7 @@ def test_a_budget_that_a_model_does_not_have_is_refused() -> None:
 
 def test_a_budget_from_a_file_and_from_the_command_line_is_the_same() -> None:
     """The digest of a cell depends on what matters to it and on nothing else."""
-    file, line = settings("cpu.yaml"), settings(budget="cpu")
+    file, line = settings("full.yaml"), settings(budget="full")
     for task, dataset in (("generation", "solar_weekly"), ("extrapolation", "physionet")):
         a, b = (described(config, task, dataset, "ls4") for config in (file, line))
         assert a.digest == b.digest

@@ -115,7 +115,7 @@ def test_file_and_configuration(name: str) -> None:
         model_config(model_class, {**file.config, **changes}, name)
     with pytest.raises(UserError, match="unknown field 'wdith', expected one of"):
         model_config(model_class, {"wdith": 3}, name)
-    assert {"smoke", "cpu", "paper"} <= file.training.keys(), "give all three budgets"
+    assert {"smoke", "full", "paper"} <= file.training.keys(), "give all three budgets"
 
 
 @every_model

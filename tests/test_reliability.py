@@ -33,7 +33,7 @@ def refused(read: Callable[[], Any]) -> str:
     [
         ("score_twice", "not a record: scores: expected each score once, found 'marginal_literal'"),
         ("score_nan", "not JSON: expected finite numbers, found NaN"),
-        ("unknown_budget", "not a record: expected a budget of full, paper, cpu, smoke"),
+        ("unknown_budget", "not a record: expected a budget of full, paper, smoke"),
         ("unknown_task", "not a record: task: Input should be 'generation', "),
         ("utf16", "expected UTF-8 text, found byte 0xff at position 0"),
         ("settings_empty", "not a record: settings: expected the training of a model that"),

@@ -110,7 +110,7 @@ def test_configurations_that_change_a_data_set_keep_it_apart() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"budgte": "cpu"}, "configuration: budgte: Extra inputs are not permitted, found 'cpu'"),
+        ({"budgte": "full"}, "configuration: budgte: Extra inputs are not permitted, found 'full'"),
         ({"budget": "huge"}, "no budget 'huge', only smoke, "),
         ({"datasets": {"flame": {"n": 3}}}, "configuration: datasets.flame.n: Extra inputs"),
         ({"datasets": {"flme": {}}}, "configuration: datasets: unknown dataset 'flme': expected"),
@@ -144,7 +144,7 @@ def test_mistakes_in_the_configuration(
 
 def test_a_key_that_comes_twice_in_a_configuration(checkout: Path, tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
-    file.write_text("budget: smoke\nbudget: cpu\n")
+    file.write_text("budget: smoke\nbudget: full\n")
     done = run("snakemake", "-n", "--configfile", str(file), cwd=checkout)
     assert done.returncode != 0 and "Job stats" not in done.stdout
     assert f"{file}: not YAML: expected each key once, found 'budget' again" in done.stdout
@@ -159,12 +159,12 @@ def test_a_key_that_comes_twice_in_a_configuration(checkout: Path, tmp_path: Pat
             "config/models/ls4.yaml: datasets: unknown dataset 'flme': expected one of",
         ),
         (
-            {"training": {"cpu": {"datasets": {"flme": {"steps": 1}}}}},
-            "config/models/ls4.yaml: training.cpu.datasets: unknown dataset 'flme': expected",
+            {"training": {"full": {"datasets": {"flme": {"steps": 1}}}}},
+            "config/models/ls4.yaml: training.full.datasets: unknown dataset 'flme': expected",
         ),
         (
-            {"training": {"cpu": {"datasets": {"flame": {"stps": 1}}}}},
-            "config/models/ls4.yaml: training.cpu.datasets.flame.stps: Extra inputs are not",
+            {"training": {"full": {"datasets": {"flame": {"stps": 1}}}}},
+            "config/models/ls4.yaml: training.full.datasets.flame.stps: Extra inputs are not",
         ),
     ],
     ids=["class", "data set", "data set of a budget", "key of a budget's data set"],
@@ -318,18 +318,20 @@ def edit(finished: Path) -> Iterator:
 
 
 def test_one_table_of_the_paper_can_be_asked_for(checkout: Path) -> None:
-    jobs = planned(snakemake(checkout, "table2", "-n", "--configfile", "config/cpu.yaml"))
-    assert jobs["table2"] == 1 and jobs["train"] == 2 * 3 * 9 and "table1" not in jobs
+    jobs = planned(snakemake(checkout, "table2", "-n", "--configfile", "config/full.yaml"))
+    blocks = [b for b in configuration("full.yaml")["grid"] if b["task"] != "generation"]
+    cells = [len(b["datasets"]) * len(b["models"]) * len(b["seeds"]) for b in blocks]
+    assert jobs["table2"] == 1 and jobs["train"] == sum(cells) and "table1" not in jobs
     assert jobs["prepare"] == 2
 
 
 def test_figure_3_can_be_asked_for_and_is_no_part_of_the_small_runs(checkout: Path) -> None:
-    jobs = planned(snakemake(checkout, "figure3", "-n", "--config", "budget=cpu"))
+    jobs = planned(snakemake(checkout, "figure3", "-n", "--config", "budget=full"))
     wanted = configuration()["runtime"]
     n = len(wanted["models"]) * len(wanted["lengths"])
     assert jobs["measure"] == n > 0 and jobs.keys() == {"measure", "figure3", "total"}
     assert planned(snakemake(checkout, "-n"))["measure"] == n
-    for name in ("demo.yaml", "cpu.yaml"):
+    for name in ("demo.yaml", "full.yaml"):
         small = planned(snakemake(checkout, "-n", "--configfile", f"config/{name}"))
         assert small and "measure" not in small
 

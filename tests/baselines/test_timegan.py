@@ -143,7 +143,7 @@ def test_order_of_the_phases() -> None:
 
 
 def test_every_training_has_three_phases() -> None:
-    for budget in ("smoke", "cpu", "paper"):
+    for budget in ("smoke", "full", "paper"):
         for dataset in ("solar_weekly", "fred_md", "nn5_daily", "temperature_rain", "flame"):
             cell = Cell("generation", dataset, "timegan", 0, control=False)
             spec = describe_cell(Settings(**configuration(budget=budget)), cell)

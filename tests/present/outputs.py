@@ -46,7 +46,7 @@ def record(
         "dataset": dataset,
         "model": model,
         "seed": seed,
-        "budget": "cpu",
+        "budget": "full",
         "control": control,
         "config_hash": "c" * 64,
         "code_hash": "d" * 64,

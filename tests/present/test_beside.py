@@ -24,8 +24,8 @@ def test_rows_of_two_budgets_stand_in_one_table(tmp_path: Path) -> None:
     mine = outputs.write_cells(tmp_path / "mine", own)
     reference = outputs.write_cells(tmp_path / "reference", outputs.solar())
     (table,) = beside.document([mine], reference).tables
-    assert rows(table)[:2] == [("LS4", "mine", "smoke"), ("LS4", "reference", "cpu")]
-    assert rows(Table("", table.controls))[0] == ("noise floor", "reference", "cpu")
+    assert rows(table)[:2] == [("LS4", "mine", "smoke"), ("LS4", "reference", "full")]
+    assert rows(Table("", table.controls))[0] == ("noise floor", "reference", "full")
     marginal = table.cells[("marginal ↓", "literal")]
     assert marginal[0] == "0.200" and marginal[1].startswith("0.0470 ± ")
 
@@ -34,7 +34,7 @@ def test_the_same_cell_may_be_on_both_sides(tmp_path: Path) -> None:
     mine = outputs.write_cells(tmp_path / "mine", [outputs.solar()[0]])
     reference = outputs.write_cells(tmp_path / "reference", [outputs.solar()[0]])
     (table,) = beside.document([mine], reference).tables
-    assert rows(table) == [("LS4", "mine", "cpu"), ("LS4", "reference", "cpu")]
+    assert rows(table) == [("LS4", "mine", "full"), ("LS4", "reference", "full")]
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_what_may_not_be_compared_stands_apart(tmp_path: Path, change: dict, sai
     mine = outputs.write_cells(tmp_path / "mine", [own])
     reference = outputs.write_cells(tmp_path / "reference", outputs.solar())
     first, second = beside.document([mine], reference).tables
-    assert rows(first) == [("LS4", "mine", "cpu")]
+    assert rows(first) == [("LS4", "mine", "full")]
     assert second.title == f"Solar Weekly: {said}"
     assert {folder for _, folder, _ in rows(second)} == {"reference"}
 
@@ -66,7 +66,7 @@ def test_predictions_are_compared_under_one_protocol(tmp_path: Path) -> None:
     others = [outputs.predicted("interpolation"), outputs.predicted("extrapolation"), other]
     reference = outputs.write_cells(tmp_path / "reference", others)
     first, second = beside.document([mine], reference).tables
-    assert rows(first) == [("RNN", "mine", "smoke"), ("LS4", "reference", "cpu")]
+    assert rows(first) == [("RNN", "mine", "smoke"), ("LS4", "reference", "full")]
     assert first.cells[("MSE × 1e-3 ↓", "robust")][0].startswith("10.0")
     assert "protocol" in second.title
 

@@ -41,7 +41,7 @@ def judge(folder: Path, cells: Sequence[Cell], name: str = "squared") -> dict[st
         save_arrays(
             folder / cell.task / cell.dataset / cell.model / str(cell.seed) / ERRORS, arrays
         )
-    found = table.judged(frame.read([folder]), [])["budget cpu"]
+    found = table.judged(frame.read([folder]), [])["budget full"]
     return {f.claim: f for f in found if f.because != claims.NO_RECORD}
 
 
@@ -211,7 +211,7 @@ def test_the_table_and_its_summary() -> None:
     document = table.document(records, runs)
     assert [t.title.partition(":")[0] for t in document.tables] == [
         "The claims",
-        "Verdicts, budget cpu",
+        "Verdicts, budget full",
         "Verdicts, CPU Synthetic, 2 threads",
         "Verdicts, no measurement",
     ]
@@ -262,5 +262,5 @@ def test_a_budget_of_which_no_claim_speaks(tmp_path: Path) -> None:
     )
     assert document.tables[1].cells.empty and document.tables[1].notes
     (csv, page, tex) = write_documents([document], tmp_path)
-    assert "| claim" in page.read_text().split("Verdicts, budget cpu")[1]
+    assert "| claim" in page.read_text().split("Verdicts, budget full")[1]
     assert csv.name == "claims.csv" and r"\bottomrule" in tex.read_text()

@@ -34,9 +34,9 @@ def test_records_and_studies_are_copied_and_nothing_else(tmp_path: Path) -> None
 
 
 def test_one_study_alone(tmp_path: Path) -> None:
-    make(tmp_path / "cpu", "runtime/ls4/80.json", f"{CELL}/record.json")
-    copies = collect(tmp_path / "cpu" / "runtime", tmp_path / "reference" / "cpu")
-    assert copies == [tmp_path / "reference" / "cpu" / "runtime" / "ls4" / "80.json"]
+    make(tmp_path / "full", "runtime/ls4/80.json", f"{CELL}/record.json")
+    copies = collect(tmp_path / "full" / "runtime", tmp_path / "reference" / "full")
+    assert copies == [tmp_path / "reference" / "full" / "runtime" / "ls4" / "80.json"]
 
 
 def test_nothing_to_keep_is_refused(tmp_path: Path) -> None:

@@ -192,17 +192,17 @@ def test_files_and_report_show_decisions_and_power(tmp_path: Path) -> None:
     cells = outputs.write_cells(tmp_path / "cells", [outputs.tested(), outputs.tested("gaussian")])
     records.write(outputs.power(spectrum=0.2), cells / "power" / "solar_weekly.json")
     paths = tables.write([cells], tmp_path / "tables")
-    assert {p.name for p in paths if p.stem == "decisions_cpu"} == {
-        f"decisions_cpu.{kind}" for kind in ("csv", "md", "tex")
+    assert {p.name for p in paths if p.stem == "decisions_full"} == {
+        f"decisions_full.{kind}" for kind in ("csv", "md", "tex")
     }
-    assert "spectrum ◦" in (tmp_path / "tables" / "decisions_cpu.md").read_text()
+    assert "spectrum ◦" in (tmp_path / "tables" / "decisions_full.md").read_text()
     figures.write([cells], tmp_path, tmp_path / "figures")
     report.write([cells], tmp_path / "tables", tmp_path / "figures", tmp_path / "report.html")
     html = (tmp_path / "report.html").read_text()
     start = html.index(">Table 1</h2>")
     assert start < html.index("not told apart (p = .34)") < html.index(">Figures</h2>")
     assert "The table of decisions says" in html
-    assert "spectrum ◦" in html and 'id="decisions_cpu"' in html
+    assert "spectrum ◦" in html and 'id="decisions_full"' in html
 
 
 def test_a_damaged_record_of_power_is_named(tmp_path: Path) -> None:
@@ -217,7 +217,7 @@ def test_a_damaged_record_of_power_is_named(tmp_path: Path) -> None:
 
 def drawn(cells: list[Record], *powers: Power) -> Figure:
     (found,) = heat_map.figures(outputs.compare(cells), powers)
-    assert found.stem == "decisions_cpu"
+    assert found.stem == "decisions_full"
     return found.figure
 
 

@@ -16,15 +16,15 @@ from harness.records import write_json
 from tests.present import outputs
 
 STEMS = {
-    "bands_solar_weekly_cpu",
-    "figure2_solar_weekly_cpu",
-    "scores_solar_weekly_cpu",
-    "training_solar_weekly_cpu",
-    "figure1a_flame_cpu",
-    "figure1b_flame_cpu",
-    "figure2_flame_cpu",
-    "scores_flame_cpu",
-    "training_flame_cpu",
+    "bands_solar_weekly_full",
+    "figure2_solar_weekly_full",
+    "scores_solar_weekly_full",
+    "training_solar_weekly_full",
+    "figure1a_flame_full",
+    "figure1b_flame_full",
+    "figure2_flame_full",
+    "scores_flame_full",
+    "training_flame_full",
 }
 
 
@@ -51,7 +51,7 @@ def test_all_figures_are_there_and_their_bytes_do_not_change(tmp_path: Path) -> 
         assert b"CreationDate" not in a.read_bytes()
         assert a.stat().st_size > 1000
     for stem, caption in captions(tmp_path / "a").items():
-        assert "budget cpu" in caption
+        assert "budget full" in caption
         assert ("seed 0" in caption) == stem.startswith(("bands", "figure"))
     assert list(captions(tmp_path / "a")) == sorted(STEMS)
 
@@ -62,13 +62,13 @@ def test_figures_of_predictions(tmp_path: Path) -> None:
     cells = outputs.write_cells(tmp_path / "cells", records + outputs.unavailable())
     captions = drawn(cells, tmp_path)
     expected = {
-        f"{kind}_{task}_physionet_cpu"
+        f"{kind}_{task}_physionet_full"
         for kind in ("predictions", "scores", "training")
         for task in outputs.PREDICTING
     }
-    assert captions.keys() == expected | {"hidden_share_physionet_cpu"}
-    assert all("budget cpu" in caption for caption in captions.values())
-    assert "LS4 seed 0" in captions["predictions_interpolation_physionet_cpu"]
+    assert captions.keys() == expected | {"hidden_share_physionet_full"}
+    assert all("budget full" in caption for caption in captions.values())
+    assert "LS4 seed 0" in captions["predictions_interpolation_physionet_full"]
     without = drawn(cells, tmp_path / "no data").keys()
     assert without == {stem for stem in captions if not stem.startswith("predictions")}
 
@@ -184,7 +184,7 @@ def test_missing_siblings_only_take_their_figures_away(tmp_path: Path) -> None:
         for path in cells.rglob(name):
             path.unlink()
     figures.write([cells], tmp_path, tmp_path / "out")
-    assert captions(tmp_path / "out").keys() == {"scores_solar_weekly_cpu"}
+    assert captions(tmp_path / "out").keys() == {"scores_solar_weekly_full"}
 
 
 def test_curves_of_a_model_in_phases_without_validation(tmp_path: Path) -> None:
@@ -219,7 +219,7 @@ def test_the_first_seed_with_samples_is_shown(tmp_path: Path) -> None:
     ]
     cells = outputs.write_cells(tmp_path / "cells", outputs.prepare(tmp_path, records))
     figures.write([cells], tmp_path, tmp_path / "out")
-    assert "LS4 seed 1" in captions(tmp_path / "out")["figure2_solar_weekly_cpu"]
+    assert "LS4 seed 1" in captions(tmp_path / "out")["figure2_solar_weekly_full"]
 
 
 def test_no_records_is_an_error(tmp_path: Path) -> None:
@@ -234,7 +234,7 @@ def test_figure_2_is_drawn_from_the_data_of_the_records_alone(tmp_path: Path) ->
     for name, of_cell in {"same": same, "other": record, "split": split}.items():
         cells = outputs.write_cells(tmp_path / name, [of_cell])
         stems = drawn(cells, tmp_path / "data")
-        assert ("figure2_solar_weekly_cpu" in stems) == (name == "same")
+        assert ("figure2_solar_weekly_full" in stems) == (name == "same")
 
 
 def test_a_figure_that_cannot_be_drawn_again_stays_with_its_caption(tmp_path: Path) -> None:
@@ -245,7 +245,7 @@ def test_a_figure_that_cannot_be_drawn_again_stays_with_its_caption(tmp_path: Pa
     before = {path.name: path.read_bytes() for path in out.iterdir()}
     write_json(out / "captions.json", captions(out) | {"deleted": "Its file is gone."})
     again = figures.write([cells], tmp_path / "no data", out)
-    assert "figure2_solar_weekly_cpu.png" not in {path.name for path in again}
+    assert "figure2_solar_weekly_full.png" not in {path.name for path in again}
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
 
 
@@ -320,16 +320,16 @@ def test_figure_1_is_drawn_where_the_catalogue_says_so(
     assert not generation.has_transition("a set of no catalogue")
     record = outputs.record(scores=outputs.scores(0.1, 0.6, 0.1), n_test=104, length=1000)
     cells = outputs.write_cells(tmp_path, [record])
-    assert "figure1a_solar_weekly_cpu" not in drawn(cells, tmp_path)
+    assert "figure1a_solar_weekly_full" not in drawn(cells, tmp_path)
     monkeypatch.setattr(generation, "has_transition", lambda dataset: True)
-    assert {"figure1a_solar_weekly_cpu", "figure1b_solar_weekly_cpu"} <= {*drawn(cells, tmp_path)}
+    assert {"figure1a_solar_weekly_full", "figure1b_solar_weekly_full"} <= {*drawn(cells, tmp_path)}
 
 
 def test_a_data_set_of_no_catalogue_is_drawn(tmp_path: Path) -> None:
     fields = {"dataset": "mine", "title": "Mine"}
     record = outputs.record(scores=outputs.scores(0.1, 0.6, 0.1)).model_copy(update=fields)
     found = drawn(outputs.write_cells(tmp_path, [record]), tmp_path)
-    assert found.keys() == {"bands_mine_cpu", "scores_mine_cpu", "training_mine_cpu"}
+    assert found.keys() == {"bands_mine_full", "scores_mine_full", "training_mine_full"}
 
 
 def test_models_keep_their_colours_and_share_none() -> None:
@@ -350,5 +350,5 @@ def test_one_data_set_with_other_settings_has_figures_of_its_own(tmp_path: Path)
     rows = [row.model_copy(update={"scores": outputs.solar()[0].scores}) for row in rows]
     stems = [stem for stem in drawn(outputs.write_cells(tmp_path, rows), tmp_path) if "sc" in stem]
     first, second = sorted(stems)
-    assert first == "scores_solar_weekly_cpu"
+    assert first == "scores_solar_weekly_full"
     assert second.startswith(f"{first}_") and len(second) == len(first) + 9

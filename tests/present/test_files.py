@@ -99,7 +99,7 @@ def test_several_folders_are_read_together(tmp_path: Path) -> None:
 def test_two_records_of_one_cell_are_refused_with_both_files(tmp_path: Path) -> None:
     for folder in ("a", "b"):
         records.write(outputs.record(), tmp_path / folder / "record.json")
-    with pytest.raises(UserError, match="cpu/generation/solar_weekly/ls4/0") as caught:
+    with pytest.raises(UserError, match="full/generation/solar_weekly/ls4/0") as caught:
         files.find([tmp_path / "a", tmp_path / "b"])
     for folder in ("a", "b"):
         assert str(tmp_path / folder / "record.json") in str(caught.value)

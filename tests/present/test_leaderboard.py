@@ -65,7 +65,7 @@ def test_every_link_leads_somewhere_and_nothing_comes_from_a_network(out: Path) 
 
 
 def test_a_row_has_pictures_scores_record_and_rerun(out: Path, cells: Path) -> None:
-    text = (out / "rows" / "cpu-generation-solar_weekly-ls4.html").read_text()
+    text = (out / "rows" / "full-generation-solar_weekly-ls4.html").read_text()
     assert text.count("<svg") == 2
     assert "marginal_robust" in text and "0.110" in text
     path = cells / "generation" / "solar_weekly" / "ls4" / "0" / "record.json"
@@ -77,14 +77,14 @@ def test_table_is_readable_without_script(out: Path) -> None:
     text = (out / "index.html").read_text()
     table = text[text.index("<table>") : text.index("</table>")]
     assert "0.110" in table and "controls, which nobody trained" in table
-    assert 'href="rows/cpu-generation-solar_weekly-rnn_vae.html"' in table
+    assert 'href="rows/full-generation-solar_weekly-rnn_vae.html"' in table
 
 
 def test_script_data_are_json_without_nan(out: Path) -> None:
     text = (out / "index.html").read_text()
     (found,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', text, re.S)
     data = json.loads(found, parse_constant=pytest.fail)
-    assert data[0]["name"] == "cpu-generation"
+    assert data[0]["name"] == "full-generation"
     assert data[0]["pairs"][0]["0,2"]["prediction"][1] == "better"
 
 
@@ -162,8 +162,8 @@ def test_a_row_says_why_its_training_ended_and_what_is_scored(tmp_path: Path) ->
     ]
     leaderboard.write([outputs.write_cells(tmp_path / "cells", rows)], tmp_path / "board")
     pages = tmp_path / "board" / "rows"
-    text = (pages / "cpu-generation-solar_weekly-ls4.html").read_text()
+    text = (pages / "full-generation-solar_weekly-ls4.html").read_text()
     assert "1,000 steps, since the validation loss had not clearly improved" in text
     assert "the weights of step 500 are scored" in text and "-0.900 (-0.500 at the end)" in text
-    text = (pages / "cpu-generation-solar_weekly-timegan.html").read_text()
+    text = (pages / "full-generation-solar_weekly-timegan.html").read_text()
     assert "1,600 steps, since its budget asks for so many" in text and "are scored" not in text

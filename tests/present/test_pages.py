@@ -58,25 +58,25 @@ def test_the_page_shows_table_1_whole_and_an_overview_of_table_2(tmp_path: Path)
     pages.update(*paths)
     found = sections(paths[2])
     assert found["table2"].count("| LS4 ") == 1 and "Solar" not in found["table2"]
-    for stem in ("table2_cpu", "elbo_cpu", "hidden_cpu", "costs_cpu"):
+    for stem in ("table2_full", "elbo_full", "hidden_full", "costs_full"):
         assert f"(../results/tables/{stem}.md)" in found["table2"]
     assert "Overview" not in found["table1"] and "0.0517 ± 0.0022 [0.0047] †" in found["table1"]
     legend = {d.kind: d.legend for d in documents(outputs.frame_of(outputs.solar()))}["table1"]
     assert all(f"* {line}" in found["table1"] for line in legend)
     assert "≥ 469: confirmed" in found["figure3"]
-    assert "#### Verdicts, budget cpu" in found["claims"]
+    assert "#### Verdicts, budget full" in found["claims"]
     assert "(../results/tables/runtime_cpu_synthetic_2_threads.md)" in found["figure3"]
 
 
 def test_budgets_follow_each_other(tmp_path: Path) -> None:
     rows = [
         outputs.record(budget=budget, scores=outputs.scores(value, 0.6, 0.1))
-        for budget, value in (("cpu", 0.111), ("paper", 0.222), ("smoke", 0.333))
+        for budget, value in (("full", 0.111), ("paper", 0.222), ("smoke", 0.333))
     ]
     paths = written(tmp_path, rows)
     pages.update(*paths)
     text = sections(paths[2])["table1"]
-    assert text.index("0.222") < text.index("0.111") < text.index("0.333")
+    assert text.index("0.111") < text.index("0.222") < text.index("0.333")
 
 
 def readme_cells(readme: Path) -> list[tuple[str, ...]]:
@@ -99,7 +99,7 @@ def test_readme_shows_the_budget_with_the_most_models(tmp_path: Path) -> None:
     names = [cell[0] for cell in cells[6:]]
     assert {"*noise floor*", "*Gaussian*"} < set(names) and len(set(names)) == len(names)
     text = paths[1].read_text()
-    assert "Budget cpu: minutes" in text and "† a control" in text and "(docs/results.md)" in text
+    assert "Budget full: trained" in text and "† a control" in text and "(docs/results.md)" in text
     assert "Not decided by these records" in text
 
 
@@ -108,7 +108,7 @@ def test_of_two_budgets_with_as_many_models_readme_shows_that_of_most_training(
 ) -> None:
     rows = [
         outputs.record(budget=budget, scores=outputs.scores(value, 0.6, 0.1))
-        for budget, value in (("cpu", 0.111), ("paper", 0.222), ("smoke", 0.333))
+        for budget, value in (("smoke", 0.333), ("paper", 0.222))
     ]
     paths = written(tmp_path, rows)
     pages.update(*paths)

@@ -90,9 +90,9 @@ def test_every_status_reason_and_record_is_there(folder: Path) -> None:
         "0123456789ab",
         "CPU Synthetic",
         "2026-01-02T03:04:05+00:00",
-        "budget cpu",
+        "budget full",
         "docs/scores.md",
-        "table1_cpu.csv",
+        "table1_full.csv",
     ):
         assert expected in text, expected
     assert text.count('<details class="record">') == len(outputs.solar()) + 1

@@ -51,8 +51,8 @@ def test_variants_stand_in_a_table_of_their_own_which_says_who_chose() -> None:
     records = swept() + outputs.solar()
     found = {d.stem: d for d in tables.documents(outputs.frame_of(records))}
     without = {d.stem: d for d in tables.documents(outputs.frame_of(outputs.solar()))}
-    assert found.keys() == without.keys() | {"sweep_cpu"}  # not among the variants of files
-    (table,) = found["sweep_cpu"].tables
+    assert found.keys() == without.keys() | {"sweep_full"}  # not among the variants of files
+    (table,) = found["sweep_full"].tables
     labels = table.cells.iloc[:, 0].tolist()
     assert sorted(labels[:-1]) == [f"LS4: lr {lr}" for lr in sorted(LOSSES)]
     assert labels[-1] == "noise floor"
@@ -60,26 +60,26 @@ def test_variants_stand_in_a_table_of_their_own_which_says_who_chose() -> None:
     assert losses["LS4: lr 0.001"] == "1.500 ± 0.71, chosen"
     assert [label for label, text in losses.items() if "chosen" in text] == ["LS4: lr 0.001"]
     assert "Chosen on the validation loss: LS4: lr 0.001." in table.notes
-    assert any("chosen: the row with the lowest" in line for line in found["sweep_cpu"].legend)
-    table1 = found["table1_cpu"].tables[0].cells.iloc[:, 0]
-    assert table1.tolist() == without["table1_cpu"].tables[0].cells.iloc[:, 0].tolist()
-    csv = found["sweep_cpu"].frame
+    assert any("chosen: the row with the lowest" in line for line in found["sweep_full"].legend)
+    table1 = found["table1_full"].tables[0].cells.iloc[:, 0]
+    assert table1.tolist() == without["table1_full"].tables[0].cells.iloc[:, 0].tolist()
+    csv = found["sweep_full"].frame
     assert set(csv.loc[csv["chosen"], "model"]) == {"ls4-lr-0.001"}
 
 
 def test_without_a_validation_loss_nothing_is_chosen(tmp_path: Path) -> None:
     c = comparison(swept(last_validation_loss=None))
     assert sweep.chosen(c) is None
-    (table,) = sweep.document([c], "cpu").tables
+    (table,) = sweep.document([c], "full").tables
     assert any(note.startswith("No choice: no validation loss") for note in table.notes)
-    (drawn,) = figures.sweep.figures(c, "x_cpu", "X, budget cpu")
+    (drawn,) = figures.sweep.figures(c, "x_full", "X, budget full")
     assert "No choice" in drawn.caption and len(drawn.figure.axes) == 3
 
 
 def test_the_figure_shows_the_loss_above_the_lowest() -> None:
     records = swept() + outputs.solar()
     drawn = {d.stem: d for d in figures.figures(outputs.frame_of(records), Path("nowhere"))}
-    one = drawn["sweep_ls4_solar_weekly_cpu"]
+    one = drawn["sweep_ls4_solar_weekly_full"]
     assert "Chosen on the validation loss: LS4: lr 0.001." in one.caption
     axes = one.figure.axes
     assert len(axes) == 4 and axes[0].get_xlabel().startswith("validation loss, above lowest")
@@ -96,4 +96,4 @@ def test_two_tasks_have_a_sweep_each() -> None:
         for lr in (0.1, 0.2)
     ]
     documents = {d.stem: d for d in tables.documents(outputs.frame_of(rows))}
-    assert len(documents["sweep_cpu"].tables) == 3
+    assert len(documents["sweep_full"].tables) == 3

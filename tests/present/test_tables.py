@@ -36,7 +36,7 @@ def row_of(table: Table, name: str) -> dict[str, str]:
 
 
 def solar_table(records: list[Record]) -> Table:
-    return documents(records)["table1_cpu"].tables[0]
+    return documents(records)["table1_full"].tables[0]
 
 
 def test_rows_on_different_data_are_never_in_one_table() -> None:
@@ -45,7 +45,7 @@ def test_rows_on_different_data_are_never_in_one_table() -> None:
         outputs.record(seed=1, scores=outputs.scores(0.3, 0.6, 0.1), data_digest="e" * 64),
         outputs.record(seed=2, scores=outputs.scores(0.5, 0.6, 0.1), evaluator_epochs=5),
     ]
-    document = documents(rows)["table1_cpu"]
+    document = documents(rows)["table1_full"]
     cells = [row_of(table, "LS4")["marginal ↓ literal"] for table in document.tables]
     assert sorted(cells) == ["0.100", "0.300", "0.500"]
     assert len({table.title for table in document.tables}) == 3
@@ -113,7 +113,7 @@ def test_how_trainings_ended_is_marked_and_the_marks_explained() -> None:
 def test_a_table_without_rows_is_written(tmp_path: Path) -> None:
     cells = outputs.write_cells(tmp_path / "cells", [outputs.record()])  # no score of memorisation
     tables.write([cells], tmp_path / "tables")
-    assert "Memorisation" in (tmp_path / "tables" / "memorisation_cpu.md").read_text()
+    assert "Memorisation" in (tmp_path / "tables" / "memorisation_full.md").read_text()
 
 
 def test_published_stands_beside_ours_and_unknown_is_a_dash() -> None:
@@ -169,7 +169,7 @@ def test_models_come_before_controls() -> None:
 
 
 def test_budgets_have_tables_of_their_own(tmp_path: Path) -> None:
-    values = {"cpu": "0.111", "paper": "0.222", "smoke": "0.333", "mine": "0.444"}
+    values = {"full": "0.111", "paper": "0.222", "smoke": "0.333", "mine": "0.444"}
     rows = [
         outputs.record(budget=budget, scores=outputs.scores(float(value), 0.6, 0.1))
         for budget, value in values.items()
@@ -190,15 +190,15 @@ def test_models_that_the_catalogue_does_not_know_are_shown() -> None:
 
 def test_other_documents() -> None:
     found = documents(outputs.solar() + outputs.flame())
-    assert list(found) == ["table1_cpu", "memorisation_cpu", "own_scores_cpu", "costs_cpu"]
-    (own,) = found["own_scores_cpu"].tables
+    assert list(found) == ["table1_full", "memorisation_full", "own_scores_full", "costs_full"]
+    (own,) = found["own_scores_full"].tables
     assert names(own.cells) == ["marginal_step_5", "ignition_w1", "never_ignited"]
     assert ("controls", "persistence") not in own.columns
-    costs = row_of(found["costs_cpu"].tables[0], "Solar Weekly, LS4")
+    costs = row_of(found["costs_full"].tables[0], "Solar Weekly, LS4")
     assert costs["parameters"] == "12,345"
     assert costs["peak memory"] == "300 MiB"
     assert costs["time per epoch"] == duration(61.5 / 40 * 6)  # 95 series in batches of 16
-    memorisation = found["memorisation_cpu"].tables[0]
+    memorisation = found["memorisation_full"].tables[0]
     assert "persistence" not in names(memorisation.controls)
     assert row_of(memorisation, "Latent ODE")["ratio"] == "timeout at step 31"
 
@@ -213,12 +213,12 @@ def test_variants_stand_beside_their_model_and_in_no_other_table() -> None:
         for s in range(3)
     ]
     found, without = documents(records), documents(outputs.solar())
-    scores, costs = found["variants_cpu"].tables
+    scores, costs = found["variants_full"].tables
     assert names(scores.models) == ["LS4", "LS4, S4D-Lin"]
     assert names(scores.controls) == ["noise floor"]
     assert names(costs.models) == ["Solar Weekly, LS4", "Solar Weekly, LS4, S4D-Lin"]
-    assert set(found["variants_cpu"].frame["model"]) == {"ls4", "ls4_s4d_lin", "noise_floor"}
-    assert "variants_cpu" not in without
+    assert set(found["variants_full"].frame["model"]) == {"ls4", "ls4_s4d_lin", "noise_floor"}
+    assert "variants_full" not in without
     for stem, document in without.items():
         assert list(map(markdown, found[stem].tables)) == list(map(markdown, document.tables))
 
@@ -230,7 +230,7 @@ def test_csv_holds_every_score_exactly(tmp_path: Path) -> None:
     records = outputs.solar() + outputs.flame()
     tables.write([outputs.write_cells(tmp_path / "cells", records)], tmp_path)
     # as text and then float(): pandas' own parser may be off by the last digit
-    frame = pd.read_csv(tmp_path / "table1_cpu.csv", dtype={"value": str}, keep_default_na=False)
+    frame = pd.read_csv(tmp_path / "table1_full.csv", dtype={"value": str}, keep_default_na=False)
     line = frame.query("dataset == 'solar_weekly' and model == 'ls4' and score == 'wasserstein'")
     own = [
         s.value for r in records if r.model == "ls4" for s in r.scores if s.name == "wasserstein"
@@ -266,14 +266,14 @@ def test_tables_of_some_tasks_and_of_several_folders(tmp_path: Path) -> None:
         outputs.write_cells(tmp_path / "b", outputs.physionet()),
     ]
     kinds = {path.stem for path in tables.write(folders, tmp_path / "all")}
-    assert {"table1_cpu", "table2_cpu"} <= kinds
+    assert {"table1_full", "table2_full"} <= kinds
     kinds = {path.stem for path in tables.write(folders, tmp_path / "one", ["generation"])}
-    assert kinds == {"table1_cpu", "memorisation_cpu", "costs_cpu"}
+    assert kinds == {"table1_full", "memorisation_full", "costs_full"}
     with pytest.raises(UserError, match="no record of extrapolation"):
         tables.write(folders[:1], tmp_path / "none", ["extrapolation"])
 
 
 def test_two_records_of_one_cell_are_refused(tmp_path: Path) -> None:
     folders = [outputs.write_cells(tmp_path / name, [outputs.record()]) for name in ("a", "b")]
-    with pytest.raises(UserError, match="cpu/generation/solar_weekly/ls4/0"):
+    with pytest.raises(UserError, match="full/generation/solar_weekly/ls4/0"):
         tables.write(folders, tmp_path)

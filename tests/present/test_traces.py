@@ -47,7 +47,7 @@ def test_a_figure_for_each_model_with_a_trace(tmp_path: Path) -> None:
     cells = write(tmp_path / "cells", {0: [point(s) for s in STEPS]})
     written = figures.write([cells], tmp_path, tmp_path / "out")
     stems = {path.name for path in written if path.name.startswith("trace")}
-    assert stems == {"trace_ls4_solar_weekly_cpu.pdf", "trace_ls4_solar_weekly_cpu.png"}
+    assert stems == {"trace_ls4_solar_weekly_full.pdf", "trace_ls4_solar_weekly_full.png"}
 
 
 def test_each_score_has_its_lines_and_each_seed_one(tmp_path: Path) -> None:

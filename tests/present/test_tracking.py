@@ -70,16 +70,16 @@ def imported(tmp_path_factory: pytest.TempPathFactory) -> Imported:
 def test_parents_and_children(imported: Imported) -> None:
     runs = imported.runs()
     assert len(runs) == 3 + 7  # rows and cells
-    parent = runs["cpu/generation/solar_weekly/ls4"]
+    parent = runs["full/generation/solar_weekly/ls4"]
     children = imported.runs(f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'")
-    assert sorted(children) == [f"cpu/generation/solar_weekly/ls4/{seed}" for seed in range(3)]
+    assert sorted(children) == [f"full/generation/solar_weekly/ls4/{seed}" for seed in range(3)]
     assert parent.data.metrics["marginal_literal"] == pytest.approx(0.047)
     assert parent.data.metrics["seed_spread/marginal_literal"] == pytest.approx(0.002)
-    assert runs["cpu/generation/solar_weekly/rnn_vae"].data.tags["seeds"] == "2/3"
+    assert runs["full/generation/solar_weekly/rnn_vae"].data.tags["seeds"] == "2/3"
 
 
 def test_a_cell_with_its_tags_settings_data_and_files(imported: Imported) -> None:
-    run = imported.runs()["cpu/generation/solar_weekly/ls4/1"]
+    run = imported.runs()["full/generation/solar_weekly/ls4/1"]
     record = next(r for r in outputs.solar() if (r.model, r.seed) == ("ls4", 1))
     assert run.data.metrics["marginal_literal"] == record.scores[0].value
     assert run.data.metrics["train_seconds"] == 61.5
@@ -105,7 +105,7 @@ def test_names_of_own_scores_are_translated(imported: Imported) -> None:
 
 def test_predictions_have_an_experiment_of_their_own(imported: Imported) -> None:
     runs = imported.runs(experiment_name="Table 2: interpolation")
-    row = "cpu/interpolation/physionet/ls4"
+    row = "full/interpolation/physionet/ls4"
     assert runs.keys() == {row, f"{row}/0"}
     for cell_id in (row, f"{row}/0"):
         metrics = runs[cell_id].data.metrics
@@ -145,7 +145,7 @@ def test_tables_and_figures_are_stored_once(imported: Imported) -> None:
 
 def test_a_row_lasts_as_long_as_its_cells(imported: Imported) -> None:
     runs = imported.runs()
-    row = "cpu/generation/solar_weekly/ls4"
+    row = "full/generation/solar_weekly/ls4"
 
     def lasted(run: Any) -> int:
         return run.info.end_time - run.info.start_time
@@ -169,21 +169,21 @@ def test_spreads_have_prefixes_of_their_own(imported: Imported) -> None:
 def test_runs_say_what_they_are_and_lead_to_their_table(imported: Imported) -> None:
     runs = imported.runs()
     for cell_id, what in (("", "mean over seeds 0, 1, 2; 3 done of 3"), ("/0", "seed 0")):
-        run = runs[f"cpu/generation/solar_weekly/ls4{cell_id}"]
-        assert run.info.run_name.startswith("LS4 on Solar Weekly, cpu")
+        run = runs[f"full/generation/solar_weekly/ls4{cell_id}"]
+        assert run.info.run_name.startswith("LS4 on Solar Weekly, full")
         note = run.data.tags["mlflow.note.content"]
-        assert note.startswith(f"LS4 on Solar Weekly, cpu: generation, {what}.")
+        assert note.startswith(f"LS4 on Solar Weekly, full: generation, {what}.")
         rerun = (
             f"python -m harness rerun {imported.cells}/generation/solar_weekly/ls4/0/record.json"
         )
         assert (rerun in note) == (what == "seed 0")
         assert ("Of all models, robust marginal ↓: best: LS4;" in note) == (cell_id == "")
-        assert views.address(run.info.experiment_id, "cpu-solar_weekly") in note
+        assert views.address(run.info.experiment_id, "full-solar_weekly") in note
 
 
 def test_a_view_for_each_data_set(imported: Imported) -> None:
     experiment = imported.client().get_experiment_by_name("Table 1: generation")
-    state = json.loads(experiment.tags[views.TAG + "cpu-solar_weekly"])
+    state = json.loads(experiment.tags[views.TAG + "full-solar_weekly"])
     assert state["selectedColumns"] == [
         "tags.`seeds`",
         "metrics.`marginal_robust`",
@@ -194,15 +194,15 @@ def test_a_view_for_each_data_set(imported: Imported) -> None:
     assert (state["orderByKey"], state["orderByAsc"]) == ("metrics.`marginal_robust`", True)
     rows = imported.runs(state["searchFilter"])
     assert sorted(rows) == [
-        f"cpu/generation/solar_weekly/{m}" for m in ("gaussian", "ls4", "rnn_vae")
+        f"full/generation/solar_weekly/{m}" for m in ("gaussian", "ls4", "rnn_vae")
     ]
     names = [name for name, _ in tracking.links(imported.uri)]
     assert names == [
-        "Table 1: generation, cpu-solar_weekly",
-        "Table 2: interpolation, cpu-physionet",
+        "Table 1: generation, full-solar_weekly",
+        "Table 2: interpolation, full-physionet",
     ]
     assert (
-        views.address(experiment.experiment_id, "cpu-solar_weekly")
+        views.address(experiment.experiment_id, "full-solar_weekly")
         in experiment.tags["mlflow.note.content"]
     )
 
@@ -212,21 +212,21 @@ def test_a_row_that_was_tested_says_in_how_many_seeds_it_is_told_apart(tmp_path:
     scores: dict[str, tuple[float | None, float | None]] = {"p_all": (0.001, None)}
     outputs.write_cells(imported.cells, [outputs.record(scores=scores)])
     imported.track()
-    run = imported.runs()["cpu/generation/solar_weekly/ls4"]
+    run = imported.runs()["full/generation/solar_weekly/ls4"]
     assert run.data.tags["told_apart"] == "1/1"
     experiment = imported.client().get_experiment(run.info.experiment_id)
-    state = json.loads(experiment.tags[views.TAG + "cpu-solar_weekly"])
+    state = json.loads(experiment.tags[views.TAG + "full-solar_weekly"])
     assert state["selectedColumns"][0] == "tags.`told_apart`"
 
 
 def test_the_link_with_the_most_rows_comes_first(tmp_path: Path) -> None:
     imported = Imported(tmp_path)
-    for budget, models in (("cpu", ["ls4"]), ("full", ["ls4", "rnn_vae"])):
+    for budget, models in (("smoke", ["ls4"]), ("full", ["ls4", "rnn_vae"])):
         found = [outputs.record(budget=budget, model=model) for model in models]
         outputs.write_cells(imported.cells / budget, found)
     imported.track()
     names = [name for name, _ in tracking.links(imported.uri)]
-    assert names == [f"Table 1: generation, {b}-solar_weekly" for b in ("full", "cpu")]
+    assert names == [f"Table 1: generation, {b}-solar_weekly" for b in ("full", "smoke")]
 
 
 def test_a_failed_cell_is_listed_with_its_reason(imported: Imported) -> None:
@@ -251,8 +251,8 @@ def test_again_nothing_happens_and_a_change_replaces_its_run(imported: Imported)
     after = ids()
     assert after.keys() == before.keys()
     replaced = {cell_id for cell_id in before if before[cell_id] != after[cell_id]}
-    row = "cpu/generation/solar_weekly/ls4"
-    assert replaced == {row, f"{row}/1", "files/cpu"}
+    row = "full/generation/solar_weekly/ls4"
+    assert replaced == {row, f"{row}/1", "files/full"}
     runs = imported.runs()
     assert runs[f"{row}/1"].data.metrics["marginal_literal"] == 0.5
     for seed in range(3):
@@ -284,7 +284,7 @@ def test_an_interrupted_import_is_done_again(
             imported.track()
     imported.track()
     runs = imported.runs()  # refuses duplicates
-    assert runs["cpu/generation/solar_weekly/ls4/2"].data.metrics["marginal_literal"] == 0.7
+    assert runs["full/generation/solar_weekly/ls4/2"].data.metrics["marginal_literal"] == 0.7
     assert len(runs) == 3 + 7
 
 
@@ -353,7 +353,7 @@ def test_a_database_server_keeps_files_where_it_is_told_to(
 
 
 def test_doubled_runs_are_removed(imported: Imported) -> None:
-    row = imported.runs()["cpu/generation/solar_weekly/ls4/0"]
+    row = imported.runs()["full/generation/solar_weekly/ls4/0"]
     imported.client().create_run(row.info.experiment_id, tags=dict(row.data.tags))
     imported.track()
     imported.runs()  # refuses duplicates
@@ -375,5 +375,5 @@ def test_names_that_mlflow_refuses_are_changed(tmp_path: Path) -> None:
     imported = Imported(tmp_path)
     outputs.write_cells(imported.cells, [outputs.record(scores={given: (0.25, None)})])
     imported.track()
-    run = imported.runs()["cpu/generation/solar_weekly/ls4/0"]
+    run = imported.runs()["full/generation/solar_weekly/ls4/0"]
     assert run.data.metrics["feature_increments_ autocorrelation of sizes_ lag 1"] == 0.25

@@ -73,7 +73,7 @@ def printed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
 @pytest.mark.slow
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium: apt-get install chromium")
 def test_a_link_opens_the_columns_of_its_view(printed: list[str]) -> None:
-    assert printed[1] == "Table 1: generation, cpu-solar_weekly"
+    assert printed[1] == "Table 1: generation, full-solar_weekly"
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1700, "height": 800})
@@ -90,7 +90,7 @@ def test_a_link_opens_the_columns_of_its_view(printed: list[str]) -> None:
         ):
             expect(headers.filter(has_text=re.compile(f"^{name}$"))).to_be_visible(timeout=60_000)
         expect(headers.filter(has_text="marginal_literal")).to_have_count(0)
-        expect(page.get_by_text("LS4 on Solar Weekly, cpu", exact=True)).to_be_visible()
+        expect(page.get_by_text("LS4 on Solar Weekly, full", exact=True)).to_be_visible()
         expect(page.get_by_text("seed 0")).to_have_count(0)
         browser.close()
     assert errors == []

@@ -50,14 +50,14 @@ def found(records: Path) -> list[Record]:
 def test_samples_become_a_row_with_a_record_for_each_seed(folder: Path, tmp_path: Path) -> None:
     samples = ["--samples", folder / "s0.npy", folder / "s1.npy"]
     notes = ["--note", "lr=0.001", "source=a=b"]
-    assert add(folder, tmp_path, "--name", "mine", *samples, *notes, "--budget", "cpu") == 0
+    assert add(folder, tmp_path, "--name", "mine", *samples, *notes, "--budget", "full") == 0
     first, second = found(tmp_path)
     assert (first.seed, second.seed) == (0, 1) and first.scores != second.scores
-    assert first.status == "done" and not first.control and first.budget == "cpu"
+    assert first.status == "done" and not first.control and first.budget == "full"
     assert first.settings["notes"] == {"lr": "0.001", "source": "a=b"}
     assert first.settings["file"] == "s0.npy" and len(first.settings["sha256"]) == 64
     assert first.config_hash != second.config_hash
-    cell = tmp_path / "cpu" / "generation" / "sines" / "mine" / "1"
+    cell = tmp_path / "full" / "generation" / "sines" / "mine" / "1"
     assert {path.name for path in cell.iterdir()} == {"record.json", *second.files}
     with np.load(cell / "samples.npz") as arrays:
         assert np.array_equal(arrays["samples"], np.load(folder / "s1.npy").astype(np.float32))

@@ -38,6 +38,6 @@ def test_streams_are_reproducible_and_apart() -> None:
 
 
 def test_a_longer_training_begins_like_a_shorter_one() -> None:
-    settings = [Settings(**configuration(budget=budget)) for budget in ("cpu", "paper")]
+    settings = [Settings(**configuration(budget=budget)) for budget in ("full", "paper")]
     cell = Cell("generation", "solar_weekly", "ls4", 0, control=False)
     assert len({seed_of(describe_cell(s, cell), "training") for s in settings}) == 1
