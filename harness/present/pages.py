@@ -145,11 +145,10 @@ def tables_section(shown: Sequence[Document], everything: Sequence[Document], li
 
 
 def run_times_section(timed: Sequence[Document], link: Link) -> str:
-    """Return what the paper claims of run times and what was found, as Markdown."""
+    """Return the ratios of run times that the paper makes a claim about, as Markdown."""
     blocks = []
     for document in timed:
-        claims = document.tables[0]
-        blocks += [f"#### {document.name}", markdown(claims)]
-        blocks += ["\n".join(f"* {note}" for note in claims.notes)]
+        ratios = document.tables[0]
+        blocks += [f"#### {document.name}", *markdown_blocks([ratios], "#####")]
         blocks += [f"All lengths, slopes and memory: [{document.stem}]({link(document)})"]
     return "\n\n".join(blocks)

@@ -53,7 +53,7 @@ def paper(block: str) -> str:
 
 
 @dataclass(frozen=True)
-class Claim:
+class SpeedClaim:
     """That one model is so many times faster than the others at some length of the series."""
 
     model: str
@@ -61,11 +61,11 @@ class Claim:
     length: int
 
 
-def speed_claim() -> Claim:
+def speed_claim() -> SpeedClaim:
     """Return what the paper says of run times beside its figure 3."""
     block = content()["figure3"]
     faster = block["claims"]["faster"]
-    return Claim(block["compared_with"], faster["factor"], faster["length"])
+    return SpeedClaim(block["compared_with"], faster["factor"], faster["length"])
 
 
 def _entries(kind: str, task: str, dataset: str) -> list[dict[str, Any]]:

@@ -1,6 +1,5 @@
-"""Tables of run time and memory against the length, and what they say of the paper's claims."""
+"""Tables of run time and memory against the length."""
 
-import math
 from collections.abc import Sequence
 
 import pandas as pd
@@ -8,16 +7,9 @@ import pandas as pd
 from harness import catalogue
 from harness.measurements import BATCHES, ITERATIONS, Kind, Measurement, RunTime
 from harness.present import published
-from harness.present.run_times import (
-    LONG,
-    Range,
-    Study,
-    elapsed,
-    own_memory,
-    studies,
-)
+from harness.present.run_times import LONG, Study, elapsed, own_memory, studies
 from harness.present.tables.table import Document, Table
-from harness.present.text import duration, number, paragraphs
+from harness.present.text import duration, paragraphs
 
 OF_KIND = {
     "training": f"training, {ITERATIONS['training']} iterations",
@@ -34,8 +26,8 @@ def documents(records: Sequence[RunTime]) -> list[Document]:
             f"runtime_{study.slug}",
             None,
             f"Figure 3: run time against length. {study.title}",
-            # the paper's claims are of models of its own sizes
-            [*([] if study.size else [_claims(study)]), *_times(study), *_memory(study)],
+            # the paper's claim is of models of its own sizes
+            [*([] if study.size else [_ratios(study)]), *_times(study), *_memory(study)],
             _legend(study),
             _frame(study),
         )
@@ -60,6 +52,28 @@ def outcome(measurement: Measurement, memory: bool = False) -> str:
 
 
 # -- times and memory -----------------------------------------------------------------------------
+
+
+def _ratios(study: Study) -> Table:
+    """Each baseline's times over ours at the length of the paper's claim, which stands below."""
+    claim = published.speed_claim()
+    columns = [("", ""), *((_as_long(study), kind) for kind in study.kinds())]
+    lines = []
+    for model in study.baselines:
+        line = [catalogue.label(model)]
+        for kind in study.kinds():
+            ratio = study.ratio(model, kind, claim.length)
+            line.append(str(ratio or "not known") if kind in study.kinds(model) else "–")
+        lines.append(line)
+    note = (
+        f"The paper says {claim.factor} times ({published.paper('figure3')}); the verdict stands"
+        " with the claims."
+    )
+    return Table(
+        f"Times at length {claim.length:,} over {catalogue.label(study.ours)}'s",
+        pd.DataFrame(lines, columns=pd.MultiIndex.from_tuples(columns)),
+        notes=[note],
+    )
 
 
 def _times(study: Study) -> list[Table]:
@@ -194,73 +208,3 @@ def _frame(study: Study) -> pd.DataFrame:
     real = ("seconds", "seconds_low", "seconds_high", "seconds_at_least", "ratio_low", "ratio_high",
             "slope", "memory_slope")  # fmt: skip
     return pd.DataFrame(lines).astype(dict.fromkeys(whole, "Int64") | dict.fromkeys(real, float))
-
-
-# -- what the paper claims ------------------------------------------------------------------------
-
-
-def _claims(study: Study) -> Table:
-    """The claim that one model is so many times faster, for each baseline and measurement."""
-    claim = published.speed_claim()
-    ours = catalogue.label(study.ours)
-    lines = []
-    for model in study.baselines:
-        line = {("", ""): catalogue.label(model)}
-        for kind in study.kinds():
-            ratio = study.ratio(model, kind, claim.length)
-            known = f"{ratio}: {verdict(ratio, claim.factor)}" if ratio else "open"
-            line[_as_long(study), kind] = known if kind in study.kinds(model) else "–"
-        lines.append(line)
-    title = (
-        f"The claim: {ours} is {claim.factor} times faster than the baselines at length"
-        f" {claim.length:,}"
-    )
-    notes = [sentence(study, model) for model in study.baselines]
-    notes.append(f"Claim: {published.paper('figure3')}.")
-    columns = [("", ""), *((_as_long(study), kind) for kind in study.kinds())]
-    return Table(
-        title, pd.DataFrame(lines, columns=pd.MultiIndex.from_tuples(columns)), notes=notes
-    )
-
-
-def verdict(ratio: Range | None, factor: int) -> str:
-    """Say whether a time is `factor` times ours: confirmed, refuted or, if one cannot say, open."""
-    if ratio is None:
-        return "open"
-    if ratio.low >= factor:
-        return "confirmed"
-    return "refuted" if ratio.high < factor else "open"
-
-
-def sentence(study: Study, model: str) -> str:
-    """Say of one baseline whether the claim holds."""
-    claim = published.speed_claim()
-    ours = catalogue.label(study.ours)
-    parts = []
-    for kind in study.kinds(model):
-        ratio = study.ratio(model, kind, claim.length)
-        if ratio is None:
-            ends = [_why(study, name, kind, claim.length) for name in (model, study.ours)]
-            known = f"cannot be compared, {' and '.join(end for end in ends if end)}"
-            if common := study.common(model, kind):
-                known += f" ({study.ratio(model, kind, common)} times at {common:,})"
-        elif ratio.low == ratio.high:
-            known = f"takes {number(ratio.low, 2)} times as long as {ours}'s"
-        elif ratio.high == math.inf:
-            known = f"takes at least {number(ratio.low, 2)} times as long as {ours}'s"
-        else:
-            known = f"takes at most {number(ratio.high, 2)} times as long as {ours}'s"
-        parts.append(f"{kind} {known}: {verdict(ratio, claim.factor)}")
-    return (
-        f"{catalogue.label(model)} at length {claim.length:,}, the paper says {claim.factor} times:"
-        f" {'; '.join(parts)}."
-    )
-
-
-def _why(study: Study, model: str, kind: Kind, length: int) -> str | None:
-    """Say why a model has no time at a length; None if it has one."""
-    found = study.measurement(model, kind, length)
-    if found is None:
-        return f"{catalogue.label(model)} was not measured"
-    verb = {"timeout": "did not finish", "oom": "ran out of memory"}.get(found.status, found.status)
-    return None if found.seconds else f"{catalogue.label(model)} {verb}"
