@@ -23,12 +23,13 @@ from harness.present.run_times import Study, elapsed, own_memory
 
 FILE = Path(__file__).with_name("claims.yaml")
 SIGMA = "neg_elbo_sigma"  # bounds of different sigma cannot be compared
-Verdict = Literal["reproduced", "not reproduced", "cannot be decided by this score", "not run"]
+Verdict = Literal["reproduced", "not reproduced", "undecided", "incomplete", "no score"]
 REPRODUCED: Verdict = "reproduced"
 NOT_REPRODUCED: Verdict = "not reproduced"
-UNDECIDED: Verdict = "cannot be decided by this score"
-NOT_RUN: Verdict = "not run"
-VERDICTS = (REPRODUCED, NOT_REPRODUCED, UNDECIDED, NOT_RUN)
+UNDECIDED: Verdict = "undecided"  # neither, though all rows ran
+INCOMPLETE: Verdict = "incomplete"  # rows have no record, and none that has one contradicts
+NO_SCORE: Verdict = "no score"
+VERDICTS = (REPRODUCED, NOT_REPRODUCED, UNDECIDED, INCOMPLETE, NO_SCORE)
 NO_RECORD = "no record"
 GROWTH = {"time": elapsed, "memory": own_memory}
 
@@ -118,6 +119,8 @@ class Finding:
         What the verdict follows from.
     remarks : tuple of str
         Cells that failed or did not converge.
+    caveats : tuple of str
+        That the rows which the verdict follows from have one seed, or did not converge.
     seeds : str
         Of the model that the claim is about: done / run.
     sees : tuple of str, optional
@@ -130,6 +133,7 @@ class Finding:
     verdict: Verdict
     because: str
     remarks: tuple[str, ...] = ()
+    caveats: tuple[str, ...] = ()
     seeds: str = ""
     sees: tuple[str, ...] | None = None
 
@@ -177,7 +181,16 @@ def of_run_times(study: Study) -> list[Finding]:
 
 def without_measurement() -> list[Finding]:
     """Return the claims that no measurement of ours decides."""
-    return [Finding(c.id, "", "", UNDECIDED, c.why) for c in claims() if isinstance(c, NoScore)]
+    return [Finding(c.id, "", "", NO_SCORE, c.why) for c in claims() if isinstance(c, NoScore)]
+
+
+def as_a_whole(cases: Sequence[Finding]) -> Verdict:
+    """Return the verdict on a claim: one case contradicts it; it is reproduced where each is."""
+    found = {finding.verdict for finding in cases}
+    for verdict in (NOT_REPRODUCED, INCOMPLETE, UNDECIDED):
+        if verdict in found:
+            return verdict
+    return cases[0].verdict
 
 
 # -- ahead ----------------------------------------------------------------------------------------
@@ -190,7 +203,7 @@ def _cases(
     of = f"{catalogue.dataset(dataset).title}, {task}"
     if not compared:
         score = quantities(task)[quantity].title or quantity
-        return [Finding(claim.id, of, score, NOT_RUN, NO_RECORD)]
+        return [Finding(claim.id, of, score, INCOMPLETE, NO_RECORD)]
     if len(compared) == 1:
         return [_ahead(claim, compared[0], quantity, of)]
     return [_ahead(claim, c, quantity, f"{of}, {i}") for i, c in enumerate(compared, start=1)]
@@ -202,22 +215,24 @@ def _ahead(claim: Ahead, c: Comparison, quantity: str, of: str) -> Finding:
     run, done = rows["run"].fillna(0), rows["done"].fillna(0)
     ours = catalogue.label(claim.model)
     if c.skipped or not run[claim.model]:
-        return Finding(claim.id, of, score, NOT_RUN, c.skipped or f"{ours} was not run")
+        return Finding(claim.id, of, score, INCOMPLETE, c.skipped or f"{NO_RECORD} of {ours}")
+    incomplete = not run.all()
     if not done[claim.model]:
-        return Finding(claim.id, of, score, UNDECIDED, f"{ours}: {rows['endings'][claim.model]}")
+        verdict = INCOMPLETE if incomplete else UNDECIDED
+        return Finding(claim.id, of, score, verdict, f"{ours}: {rows['endings'][claim.model]}")
     by: dict[str, list[str]] = {}  # what was found -> rows of which it was
     for name in claim.rows:
         if not run[name]:
-            outcome = "not run:"
+            outcome = f"{NO_RECORD}:"
         elif not done[name]:
             outcome = "failed:"
         else:
             outcome = _against(c, claim.model, name, quantity)
-        by.setdefault(outcome, []).append(catalogue.label(name))
+        by.setdefault(outcome, []).append(name)
     if "behind" in by:
         verdict = NOT_REPRODUCED
-    elif "not run:" in by:
-        verdict = NOT_RUN
+    elif incomplete:
+        verdict = INCOMPLETE
     elif set(by) == {"ahead of"} and done[claim.model] == run[claim.model]:
         verdict = REPRODUCED
     else:
@@ -225,6 +240,7 @@ def _ahead(claim: Ahead, c: Comparison, quantity: str, of: str) -> Finding:
     return Finding(
         claim.id, of, score, verdict, _in_words(by),
         _endings(c, [claim.model, *claim.rows]),
+        _caveats(c, [claim.model, *by.get("behind", claim.rows)]),
         f"{done[claim.model]:.0f}/{run[claim.model]:.0f}",
         _sees(c, quantity),
     )  # fmt: skip
@@ -250,7 +266,9 @@ def _in_words(by: dict[str, list[str]]) -> str:
     outcomes = sorted(by, key=lambda o: order.index(o) if o in order else len(order))
     if len(outcomes) == 1 and len(by[outcomes[0]]) > 2:
         return f"{outcomes[0]} all {len(by[outcomes[0]])} rows"
-    return "; ".join(f"{outcome} {', '.join(by[outcome])}" for outcome in outcomes)
+    return "; ".join(
+        f"{outcome} {', '.join(map(catalogue.label, by[outcome]))}" for outcome in outcomes
+    )
 
 
 def _endings(c: Comparison, models: Sequence[str]) -> tuple[str, ...]:
@@ -264,6 +282,17 @@ def _endings(c: Comparison, models: Sequence[str]) -> tuple[str, ...]:
             found.append(f"{name}: {c.rows.loc[model, 'endings']} (seeds: {len(failed)} {of})")
         if capped := int(own["ended"].eq("cap").sum()):
             found.append(f"{name}: met its cap, not converged (seeds: {capped} {of})")
+    return tuple(found)
+
+
+def _caveats(c: Comparison, models: Sequence[str]) -> tuple[str, ...]:
+    """Say of some rows that one has a single seed, and which met their cap."""
+    own = c.cells[c.cells["model"].isin(models) & c.cells["status"].eq("done")]
+    found = ["one seed"] if own["model"].value_counts().min() == 1 else []
+    capped = set(own.loc[own["ended"].eq("cap"), "model"])
+    if capped:
+        labels = [catalogue.label(model) for model in models if model in capped]
+        found.append(f"not converged: {', '.join(labels)}")
     return tuple(found)
 
 
@@ -295,7 +324,7 @@ def _faster(claim: Faster, study: Study, kind: Kind) -> Finding:
     if any(ratio.high < said.factor for ratio in known.values()):
         verdict = NOT_REPRODUCED
     elif study.ours not in study.models or not set(unknown) <= set(study.models):
-        verdict = NOT_RUN
+        verdict = INCOMPLETE
     elif known and not unknown and all(r.low >= said.factor for r in known.values()):
         verdict = REPRODUCED
     else:
@@ -308,15 +337,17 @@ def _exponent(claim: Exponent, study: Study, kind: Kind, of: str) -> Finding:
     laws = {name: study.growth(name, kind, GROWTH[of]) for name in _able(claim, study, kind)}
     known = {name: law for name, law in laws.items() if law}
     unknown = [name for name in laws if name not in known]
-    because = ", ".join(f"{catalogue.label(name)} {law}" for name, law in known.items())
+    texts = [f"{catalogue.label(name)} {law}" for name, law in known.items()]
+    because = f"{', '.join(texts)}; the rule allows {low:g} to {high:g}"
     remarks = (f"no exponent of {', '.join(map(catalogue.label, unknown))}",) if unknown else ()
     if not all(low <= law.slope <= high for law in known.values()):
         verdict = NOT_REPRODUCED
     elif not set(unknown) <= set(study.models):
-        verdict = NOT_RUN
+        verdict = INCOMPLETE
     else:
         verdict = UNDECIDED if unknown else REPRODUCED
-    return Finding(claim.id, f"exponent of {kind}", of, verdict, because or NO_RECORD, remarks)
+    because = because if known else NO_RECORD
+    return Finding(claim.id, f"exponent of {kind}", of, verdict, because, remarks)
 
 
 def _able(claim: Faster | Exponent, study: Study, kind: Kind) -> list[str]:
@@ -331,6 +362,7 @@ def frame(found: Sequence[Finding]) -> pd.DataFrame:
         {
             **asdict(f),
             "remarks": "; ".join(f.remarks),
+            "caveats": "; ".join(f.caveats),
             "sees": None if f.sees is None else ", ".join(f.sees),
             **by_id[f.claim].model_dump(include={"rule", "says", "where"}),
         }

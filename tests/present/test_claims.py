@@ -67,7 +67,11 @@ def with_rivals(errors: np.ndarray | None, **other: np.ndarray | None) -> list[C
             claims.UNDECIDED,
             "ahead of RNN, GRU-D, RNN-VAE, ODE-RNN, Latent ODE; no difference seen from CRU",
         ),
-        (with_rivals(BASE + 0.2)[:-1], claims.NOT_RUN, None),
+        (
+            with_rivals(BASE + 0.2)[:-1],
+            claims.INCOMPLETE,
+            "ahead of RNN, GRU-D, RNN-VAE, ODE-RNN, Latent ODE; no record: CRU",
+        ),
         (with_rivals(BASE - 0.2)[:-1], claims.NOT_REPRODUCED, None),
         (
             with_rivals(None),
@@ -103,6 +107,23 @@ def test_what_failed_or_did_not_converge_is_said(tmp_path: Path) -> None:
     )
     only = judge(tmp_path / "failed", [(failed, None), *rivals])["hidden_values"]
     assert (only.verdict, only.because) == (claims.UNDECIDED, "LS4: diverged at step 12")
+    fewer = judge(tmp_path / "fewer", [(failed, None), *rivals[1:]])["hidden_values"]
+    assert fewer.verdict == claims.INCOMPLETE
+
+
+def test_caveats_are_those_of_the_rows_that_the_verdict_follows_from(tmp_path: Path) -> None:
+    def capped(cell: Cell) -> Cell:
+        return cell[0].model_copy(update={"ended": "cap"}), cell[1]
+
+    ls4 = predicted("ls4", BASE)
+    *rest, cru = with_rivals(BASE + 0.2, cru=BASE - 0.2)
+    found = judge(tmp_path / "a", [ls4, *map(capped, rest), cru])["hidden_values"]
+    assert found.verdict == claims.NOT_REPRODUCED and found.caveats == ("one seed",)
+    found = judge(tmp_path / "b", [capped(ls4), *rest, capped(cru)])["hidden_values"]
+    assert found.caveats == ("one seed", "not converged: LS4, CRU")
+    twice = [predicted(name, BASE + 0.2, seed) for name in RIVALS for seed in (0, 1)]
+    found = judge(tmp_path / "c", [ls4, predicted("ls4", BASE, 1), *twice])["hidden_values"]
+    assert found.verdict == claims.REPRODUCED and found.caveats == ()
 
 
 def bounds(sigma: float, own: np.ndarray) -> list[Cell]:
@@ -156,10 +177,12 @@ def test_run_times() -> None:
     assert training.because == "times as long as LS4's: Latent ODE 3.0"
     assert training.remarks == ("no time of RNN-VAE, ODE²VAE, SDE-GAN, SaShiMi, CRU",)
     answering = found["run_time", "reconstruction at length 20,480", "time"]
-    assert answering.verdict == claims.NOT_RUN and "≥ 469" in answering.because
+    assert answering.verdict == claims.INCOMPLETE and "≥ 469" in answering.because
     for of in ("time", "memory"):
         law = found["proposition_4_2", "exponent of training", of]
-        assert law.verdict == claims.REPRODUCED and law.because == "LS4 1.00 (1,280 to 20,480)"
+        assert law.verdict == claims.REPRODUCED and law.because == (
+            "LS4 1.00 (1,280 to 20,480); the rule allows 0 to 1.2"
+        )
     # ODE²VAE's time is quadratic
     assert (
         found["linear_baselines", "exponent of training", "time"].verdict == claims.NOT_REPRODUCED
@@ -216,9 +239,9 @@ def test_the_table_and_its_summary() -> None:
         "Verdicts, no measurement",
     ]
     verdicts = document.tables[1]
-    assert set(verdicts.cells["verdict"]) == {claims.NOT_RUN}
+    assert set(verdicts.cells["verdict"]) == {claims.INCOMPLETE}
     assert outputs.UNAVAILABLE in set(verdicts.cells["because"])
-    assert any(note.startswith("Not run, without a record: FRED-MD") for note in verdicts.notes)
+    assert any(note.startswith("Without a record: FRED-MD") for note in verdicts.notes)
     assert len(document.frame) == len(
         document.frame.drop_duplicates(["measured", "claim", "of", "score"])
     )
@@ -228,12 +251,12 @@ def test_the_summary_names_each_claim_under_its_verdict() -> None:
     runs = studies(synthetic_run_times())
     records = outputs.frame_of(outputs.solar() + outputs.unavailable())
     _, _, *lines = table.summary(records, runs, "docs/results.md").splitlines()
-    reproduced, refuted, undecided, unscored = lines
+    reproduced, refuted, incomplete, unscored = lines
     where = "CPU Synthetic, 2 threads"
     assert reproduced.startswith(f"* **Reproduced, {where}:** LS4 trains in time")
     assert refuted.startswith(f"* **Not reproduced, {where}:** ") and "cases contradict" in refuted
-    assert undecided.startswith("* **Not decided") and "LS4 generates real data" in undecided
-    assert unscored.startswith("* **Without a score")
+    assert incomplete.startswith("* **Incomplete:** LS4 generates real data")
+    assert unscored.startswith("* **No score:** LS4 contains")
     for claim in claims.claims():
         assert sum(claim.says in line for line in lines) == 1
 
@@ -243,17 +266,24 @@ def test_a_claim_holds_as_a_whole_only_where_each_case_does(
 ) -> None:
     one = claims.claims()[0]
 
-    def first(*verdicts: claims.Verdict) -> str:
-        cases = [
-            claims.Finding(one.id, f"set {k}", "marginal", v, "") for k, v in enumerate(verdicts)
+    def line(*cases: tuple[claims.Verdict, tuple[str, ...]]) -> str:
+        found = [
+            claims.Finding(one.id, f"set {k}", "marginal", verdict, "", caveats=caveats)
+            for k, (verdict, caveats) in enumerate(cases)
         ]
-        monkeypatch.setattr(table, "judged", lambda *_: {"budget full": cases})
-        return table.summary(outputs.frame_of(outputs.solar()), [], "page").splitlines()[2]
+        monkeypatch.setattr(table, "judged", lambda *_: {"budget full": found})
+        lines = table.summary(outputs.frame_of(outputs.solar()), [], "page").splitlines()
+        return next(text for text in lines[1:] if one.says in text)
 
-    assert first(claims.REPRODUCED, claims.REPRODUCED).startswith("* **Reproduced, budget full:**")
-    assert first(claims.REPRODUCED, claims.UNDECIDED).startswith("* **Not decided")
-    refuted = first(claims.REPRODUCED, claims.NOT_REPRODUCED, claims.NOT_RUN)
-    assert refuted.startswith("* **Not reproduced") and "1 of 3 cases" in refuted
+    holds, fails = (claims.REPRODUCED, ("one seed",)), (claims.NOT_REPRODUCED, ("one seed",))
+    assert line(holds, holds) == f"* **Reproduced, budget full:** {one.says} (one seed)."
+    assert line(holds, (claims.UNDECIDED, ())).startswith("* **Undecided:**")
+    assert line((claims.UNDECIDED, ()), (claims.INCOMPLETE, ())).startswith("* **Incomplete:**")
+    refuted = line(holds, fails, (claims.INCOMPLETE, ()))
+    assert refuted.startswith("* **Not reproduced, budget full:**")
+    assert refuted.endswith("(1 of 3 cases contradict this; one seed).")
+    # one case without caveats is enough
+    assert line(fails, (claims.NOT_REPRODUCED, ())).endswith("(2 of 2 cases contradict this).")
 
 
 def test_a_budget_of_which_no_claim_speaks(tmp_path: Path) -> None:

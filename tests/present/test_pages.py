@@ -100,7 +100,7 @@ def test_readme_shows_the_budget_with_the_most_models(tmp_path: Path) -> None:
     assert {"*noise floor*", "*Gaussian*"} < set(names) and len(set(names)) == len(names)
     text = paths[1].read_text()
     assert "Budget full: trained" in text and "† a control" in text and "(docs/results.md)" in text
-    assert "Not decided by these records" in text
+    assert "* **Incomplete:** " in text
 
 
 def test_of_two_budgets_with_as_many_models_readme_shows_that_of_most_training(

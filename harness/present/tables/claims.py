@@ -6,7 +6,7 @@ import pandas as pd
 
 from harness import catalogue
 from harness.present import claims
-from harness.present.claims import Finding
+from harness.present.claims import Finding, Verdict
 from harness.present.comparison import budgets, comparisons
 from harness.present.run_times import Study
 from harness.present.tables.table import Document, Table
@@ -52,45 +52,49 @@ def judged(frame: pd.DataFrame, studies: Sequence[Study]) -> dict[str, list[Find
 
 
 def summary(frame: pd.DataFrame, studies: Sequence[Study], page: str) -> str:
-    """Return which claims hold as a whole: a line for each verdict and where it was found.
-
-    A claim speaks of several cases, such as data sets and scores. As a whole it is reproduced where
-    each case is, and not reproduced where one is not.
+    """Return the verdict on each claim as a whole: a line for each verdict and where it was found.
 
     Parameters
     ----------
     page : str
         Where the whole table is.
     """
-    says = {claim.id: claim.says for claim in claims.claims()}
-    unscored = {finding.claim for finding in claims.without_measurement()}
-    decided: dict[str, list[str]] = {}
-    left = [name for name in says if name not in unscored]
-    for where, own in judged(frame, studies).items():
-        for name in dict.fromkeys(finding.claim for finding in own):
-            cases = [finding.verdict for finding in own if finding.claim == name]
-            failed = cases.count(claims.NOT_REPRODUCED)
-            if failed:
-                text = f"{says[name]} ({failed} of {len(cases)} cases contradict this)"
-                decided.setdefault(f"Not reproduced, {where}", []).append(text)
-            elif set(cases) == {claims.REPRODUCED}:
-                decided.setdefault(f"Reproduced, {where}", []).append(says[name])
-            else:
-                continue
-            left = [other for other in left if other != name]
-    heads = sorted(decided, key=lambda head: head.startswith("Not"))  # reproduced first
-    lines = {head: decided[head] for head in heads}
-    lines[f"Not decided by these records ([why]({page}#claims))"] = [says[name] for name in left]
-    lines["Without a score that could decide it"] = [
-        says[name] for name in says if name in unscored
-    ]
+    everything = judged(frame, studies)
+    decided = (claims.REPRODUCED, claims.NOT_REPRODUCED)
+    lines: dict[tuple[Verdict, str], list[str]] = {}
+    for claim in claims.claims():
+        verdicts: set[Verdict] = set()
+        for where, own in everything.items():
+            if cases := [finding for finding in own if finding.claim == claim.id]:
+                verdicts.add(verdict := claims.as_a_whole(cases))
+                if verdict in decided:
+                    text = claim.says + _aside(verdict, cases)
+                    lines.setdefault((verdict, f", {where}"), []).append(text)
+        if verdicts.isdisjoint(decided):
+            others = verdicts & {claims.UNDECIDED, claims.NO_SCORE}  # a claim has one at most
+            verdict = others.pop() if others else claims.INCOMPLETE
+            lines.setdefault((verdict, ""), []).append(claim.says)
     first = (
-        f"The paper's {len(says)} claims, judged by fixed rules ([all verdicts]({page}#claims))."
-        " A claim is reproduced if it holds in each of its cases (a data set and a score, or a"
-        " measurement), and not reproduced if one case contradicts it."
+        f"The paper's {len(claims.claims())} claims, judged by fixed rules"
+        f" ([all verdicts]({page}#claims)). A claim is reproduced if it holds in each of its cases"
+        " (a data set and a score, or a measurement), and not reproduced if one case contradicts"
+        " it. Else it is undecided or, where rows have no record, incomplete."
     )
-    shown = [f"* **{head}:** {'; '.join(texts)}." for head, texts in lines.items() if texts]
+    shown = [
+        f"* **{verdict.capitalize()}{where}:** {'; '.join(lines[verdict, where])}."
+        for verdict, where in sorted(lines, key=lambda head: claims.VERDICTS.index(head[0]))
+    ]
     return "\n".join([first, "", *shown])
+
+
+def _aside(verdict: Verdict, cases: Sequence[Finding]) -> str:
+    """Say in brackets what a verdict rests on: all cases, or the surest of those against it."""
+    if verdict == claims.REPRODUCED:
+        found = list(dict.fromkeys(caveat for f in cases for caveat in f.caveats))
+    else:
+        against = [f.caveats for f in cases if f.verdict == verdict]
+        found = [f"{len(against)} of {len(cases)} cases contradict this", *min(against, key=len)]
+    return f" ({'; '.join(found)})" if found else ""
 
 
 def _claims() -> Table:
@@ -116,7 +120,7 @@ def _verdicts(where: str, found: Sequence[Finding]) -> Table:
     absent = dict.fromkeys(f"{f.of} ({f.claim})" for f in found if f.because == claims.NO_RECORD)
     notes = dict.fromkeys(f"{f.of}: {remark}" for f in shown for remark in f.remarks)
     if absent:
-        notes |= {f"Not run, without a record: {'; '.join(absent)}": None}
+        notes |= {f"Without a record: {'; '.join(absent)}": None}
     name = where.removeprefix("budget ")
     meaning = catalogue.budgets().get(name) if name != where else None
     title = f"Verdicts, {where}" + (f": {meaning}" if meaning else "")
