@@ -16,6 +16,11 @@ from harness.errors import UserError
 from harness.strict import digest as digest  # also for those who import it from here
 from harness.strict import read_text
 
+PRESENTED = (  # what tables, figures and report read beside records: texts, styles, names of rows
+    *(f"harness/present/**/*.{kind}" for kind in ("yaml", "j2", "css", "js", "mplstyle")),
+    *(f"config/{name}.yaml" for name in ("models/*", "datasets/*", "budgets", "controls")),
+)
+
 
 @functools.cache
 def source_files(module: str) -> tuple[str, ...]:
@@ -42,6 +47,11 @@ def source_files(module: str) -> tuple[str, ...]:
         pending.extend(_parents(name))
         pending.extend(_imports(name, path))
     return tuple(sorted(str(path.relative_to(ROOT)) for path in found.values()))
+
+
+def presented_files() -> list[str]:
+    """Return the files beside the code that results are presented with, relative to ROOT."""
+    return sorted(str(path.relative_to(ROOT)) for name in PRESENTED for path in ROOT.glob(name))
 
 
 def code_hash(*modules: str) -> str:

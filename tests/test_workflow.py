@@ -357,9 +357,21 @@ def test_change_of_a_score_trains_nothing(edit) -> None:
     assert {"Score ls4 on flame, seed 0", "Score gaussian on flame, seed 0"} < jobs
 
 
-def test_change_of_the_published_numbers_scores_nothing(edit) -> None:
-    jobs = edit("harness/present/published.yaml", "table1:", "#\ntable1:")
-    assert jobs == ENDS
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("harness/present/published.yaml", "table1:", "#\ntable1:"),
+        ("harness/present/claims.yaml", "claims:", "#\nclaims:"),
+        ("harness/present/templates/legends.j2", "seeds: done", "Seeds: done"),
+        ("harness/present/templates/report.css", "}", "} "),
+        ("config/models/sashimi.yaml", "label: ", "label: Mr "),
+        ("config/budgets.yaml", "smoke: ", "smoke: some "),
+        ("config/controls.yaml", "label: ", "label: a "),
+    ],
+    ids=lambda value: value if "/" in value else "",
+)
+def test_change_of_what_is_presented_scores_nothing(edit, file: str, old: str, new: str) -> None:
+    assert edit(file, old, new) == ENDS
 
 
 def test_another_mirror_reruns_nothing_but_a_look_at_the_files(edit) -> None:

@@ -8,7 +8,7 @@ rule tables:
         errors=of_cells("errors.npz"),
         powers=powers(),
         runtimes=run_times_of_all(),
-        published="harness/present/published.yaml",
+        presented=sources.presented_files(),
         code=code("harness.present.tables"),
     output:
         report(
@@ -36,7 +36,7 @@ rule table1:
         records=of_cells("record.json", tasks=TABLES["table1"]),
         errors=of_cells("errors.npz", tasks=TABLES["table1"]),
         powers=powers(),
-        published="harness/present/published.yaml",
+        presented=sources.presented_files(),
         code=code("harness.present.tables"),
     output:
         directory("<results>/table1"),
@@ -58,7 +58,7 @@ use rule table1 as table2 with:
     input:
         records=of_cells("record.json", tasks=TABLES["table2"]),
         errors=of_cells("errors.npz", tasks=TABLES["table2"]),
-        published="harness/present/published.yaml",
+        presented=sources.presented_files(),
         code=code("harness.present.tables"),
     output:
         directory("<results>/table2"),
@@ -75,8 +75,7 @@ use rule table1 as table2 with:
 rule figure3:
     input:
         records=run_times(),
-        published="harness/present/published.yaml",
-        style="harness/present/figures/figures.mplstyle",
+        presented=sources.presented_files(),
         code=code("harness.present.figures"),
     output:
         directory("<results>/figure3"),
@@ -101,8 +100,7 @@ rule figures:
         powers=powers(),
         runtimes=run_times_of_all(),
         data=prepared(),
-        published="harness/present/published.yaml",
-        style="harness/present/figures/figures.mplstyle",
+        presented=sources.presented_files(),
         code=code("harness.present.figures"),
     output:
         report(
@@ -136,7 +134,7 @@ rule report:
         runtimes=run_times_of_all(),
         tables="<results>/tables",
         figures="<results>/figures",
-        template="harness/present/templates/report.html.j2",
+        presented=sources.presented_files(),
         code=code("harness.present.report"),
     output:
         report("<results>/report.html", caption="../report/report.rst", category="Report"),
@@ -159,6 +157,7 @@ rule track:
         histories=of_cells("history.jsonl", untrained=False),
         tables="<results>/tables",
         figures="<results>/figures",
+        presented=sources.presented_files(),
         code=code("harness.present.tracking"),
     output:
         # Not the database: it holds the runs of other budgets too.
