@@ -189,6 +189,14 @@ def test_run_times() -> None:
     )
 
 
+def test_models_of_equal_size_are_not_judged() -> None:
+    equal = [record.model_copy(update={"size": "100k"}) for record in synthetic_run_times()]
+    records = outputs.frame_of(outputs.solar())
+    assert len(table.judged(records, studies(equal))) == 2  # the budget, and no measurement
+    both = table.judged(records, studies(synthetic_run_times() + equal))
+    assert both == table.judged(records, studies(synthetic_run_times()))
+
+
 def test_the_file_names_every_published_row() -> None:
     known = [claim for claim in claims.claims() if isinstance(claim, Ahead)]
     for claim in known:
