@@ -2,6 +2,7 @@
 
 import io
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +12,29 @@ from harness.errors import UserError
 from harness.tasks import TASKS, Task
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
+    from harness.records import Score
     from harness.run.generation import ScoringSetup
 
+COLUMNS = {  # score -> heading
+    "marginal_literal": "marginal ↓",
+    "classification_literal": "classification ↑",
+    "prediction_literal": "prediction ↓",
+    "marginal_robust": "marginal, robust ↓",
+    "classification_robust": "classification, robust",
+    "prediction_robust": "prediction, robust ↓",
+    "nearest_train_ratio": "copying",
+}
+TESTS = {
+    "p_all": "p",
+    "p_all_standardised": "p, standardised",
+    "effect_marginal": "marginal",
+    "effect_energy": "energy",
+    "effect_features": "features",
+    "effect_spectrum": "spectrum",
+    "effect_neighbours": "neighbours",
+}
 CONTROLS = Path("results", "controls")  # scores of controls, kept
 WIDTH = 1000  # columns where no terminal says how many there are: nothing is cut
 SAMPLES = ".npz or .npy, (n, L, D); or .csv, one channel, a series a line"
@@ -96,9 +118,9 @@ def score(
 
     from rich.console import Console
 
-    from harness.run.beside import compare, write_rows
     from harness.run.generation import check_scorable
     from harness.run.own_samples import read_samples
+    from harness.run.score_samples import scores_with_controls, write_rows
 
     setup = _setup(dataset, prepared, data, mirror, {"fits": fits, "epochs": epochs})
     check_scorable(setup.dataset)
@@ -106,11 +128,63 @@ def score(
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # an arrow that it lacks must not end the command
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
-    rows = compare(setup, read, samples.name, console, CONTROLS)
+    with console.status("scoring the samples and the controls"):
+        rows = scores_with_controls(setup, read, samples.name, CONTROLS)
+    show(console, setup, rows, len(read))
     if out is not None:
         write_rows(out, setup, rows)
         return written([out])
     return 0
+
+
+def show(
+    console: "Console", setup: "ScoringSetup", rows: Mapping[str, "Sequence[Score]"], n: int
+) -> None:
+    """Print the scores of `n` samples, the first row, and of the controls."""
+    from rich.table import Table
+
+    from harness.present.tables.generation import own_scores
+
+    by_name = {row: {s.name: s for s in scores} for row, scores in rows.items()}
+    first, title, series = next(iter(rows)), setup.description.title, setup.test
+    for heading, columns in {
+        f"{title}: {len(series)} test series of length {series.shape[1]}": COLUMNS,
+        "Told apart from the test series? p values, then effects (1: can just be seen)": TESTS,
+    }.items():
+        table = Table("", title=heading)
+        for column in columns.values():
+            table.add_column(column, justify="right")
+        for row, scores in by_name.items():
+            cells = (_number(scores.get(name)) for name in columns)
+            table.add_row(row, *cells, end_section=row == first)
+        console.print(table)
+    if own := own_scores(by_name[first]):
+        scored = {row: scores for row, scores in by_name.items() if own[0] in scores}
+        table = Table("own scores")
+        for row in scored:
+            table.add_column(row, justify="right")
+        for name in own:
+            table.add_row(name, *(_number(scores[name]) for scores in scored.values()))
+        console.print(table)
+    if n != len(series):
+        console.print(
+            f"The benchmark's tables score {len(series)} samples, one a test series. With {n},"
+            " classification and the noise of the marginal score differ from theirs."
+        )
+    dataset, settings = setup.dataset, setup.evaluation
+    console.print(
+        "Literal scores as the paper's code computes them, then robust ones ± deviation; copying:"
+        "\ndistance to the nearest training series, generated over test (docs/scores.md)."
+        "\nTests permute whole series; below p = .05 samples are told apart (docs/decisions.md)."
+        f"\nData {dataset.data_digest[:12]}, split {dataset.split_digest[:12]},"
+        f" {settings.fits} evaluator fits of {settings.epochs} epochs."
+    )
+
+
+def _number(found: "Score | None") -> str:
+    if found is None or found.value is None:
+        return "–"
+    return f"{found.value:.3g}" + ("" if found.spread is None else f" ± {found.spread:.1g}")
 
 
 def export(

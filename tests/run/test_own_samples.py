@@ -19,14 +19,15 @@ from harness import catalogue, records
 from harness.catalogue import ROOT
 from harness.cells import Cell, Scoring
 from harness.cli import main
+from harness.cli.score import show
 from harness.config import ControlEntry
 from harness.errors import UserError
 from harness.present import files
 from harness.run import controls
-from harness.run.beside import compare
 from harness.run.evaluate import evaluate_control
 from harness.run.generation import ScoringSetup, control_scores, score
 from harness.run.own_samples import read_samples
+from harness.run.score_samples import scores_with_controls
 from metrics import degradations
 from tests import specs
 
@@ -175,10 +176,15 @@ def test_mistakes_get_one_line(tmp_path: Path, kind: str, message: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_a_table_beside_the_controls(setup: ScoringSetup) -> None:
+def shown(setup: ScoringSetup, samples: np.ndarray) -> str:
+    """Return what the command prints."""
     console = Console(record=True, width=200)
-    compare(setup, setup.test[:5] + 0.1, "mine.npz", console)
-    text = console.export_text()
+    show(console, setup, scores_with_controls(setup, samples, "mine.npz"), len(samples))
+    return console.export_text()
+
+
+def test_a_table_beside_the_controls(setup: ScoringSetup) -> None:
+    text = shown(setup, setup.test[:5] + 0.1)
     rows = [line.split("│")[1].strip() for line in text.splitlines() if line.startswith("│")]
     assert rows == 2 * ["mine.npz", *CONTROLS]  # scores, then tests
     assert "The benchmark's tables score 8 samples" in text
@@ -186,22 +192,20 @@ def test_a_table_beside_the_controls(setup: ScoringSetup) -> None:
 
 def test_samples_that_overflow_the_evaluator_get_one_line(setup: ScoringSetup) -> None:
     with pytest.raises(UserError, match=r"mine\.npz: fake: expected values on which"):
-        compare(setup, setup.test * np.float32(1e37), "mine.npz", Console(quiet=True))
+        scores_with_controls(setup, setup.test * np.float32(1e37), "mine.npz")
 
 
 def test_a_data_set_with_gaps_gets_one_line(setup: ScoringSetup) -> None:
     gaps = sines([], name="gaps", title="Gaps", n=40, length=20, channels=2, seed=0, observed=0.5,
                  split=specs.SPLIT)  # fmt: skip
     with pytest.raises(UserError, match="data set gaps: expected complete series"):
-        compare(replace(setup, dataset=gaps), setup.test, "mine.npz", Console(quiet=True))
+        scores_with_controls(replace(setup, dataset=gaps), setup.test, "mine.npz")
 
 
 def test_own_scores_are_shown_where_there_are_some(setup: ScoringSetup) -> None:
     described = setup.description.model_copy(update={"own_scores": f"{__name__}:own"})
     scoring = Scoring(dataset=described, evaluation=setup.evaluation)
-    console = Console(record=True, width=200)
-    compare(replace(setup, scoring=scoring), setup.test, "mine.npz", console)
-    text = console.export_text()
+    text = shown(replace(setup, scoring=scoring), setup.test)
     assert "own scores" in text and "distance" in text
 
 
@@ -233,10 +237,8 @@ def test_a_data_set_with_controls_of_its_own_and_few_training_series(tmp_path: P
         heston.write_shard(path, shard, n=20, seed=0)
     split = described.split.model_dump()
     dataset = heston.load(shards, name="heston", title="Heston", split=split)
-    console = Console(record=True, width=200)
     setup = ScoringSetup(dataset, specs.scoring("heston", fits=1, epochs=1))
-    compare(setup, dataset.x[dataset.test], "mine.npz", console)
-    text = console.export_text()
+    text = shown(setup, dataset.x[dataset.test])
     assert "perfect" in text and "random_walk" in text and "acf_abs" in text
     assert "noise_floor" not in text  # 18 training series, 20 test series
 

@@ -1,12 +1,13 @@
 """Tables of generation: the paper's table 1, memorisation, scores that only one data set has."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
 from harness.powers import Power
 from harness.present.comparison import Comparison
 from harness.present.decisions import belongs
+from harness.present.quantities import QUANTITIES
 from harness.present.tables import columns, decisions
 from harness.present.tables.scores import (
     absent,
@@ -37,7 +38,7 @@ def documents(
     """Return the tables of one budget's generation."""
     shown = ran(compared)
     frame = tidy(compared)
-    own = [c for c in shown if own_scores(c)]
+    own = [c for c in shown if own_scores(c.score_names)]
     found = [
         Document(
             "table1",
@@ -63,7 +64,7 @@ def documents(
             "Own scores of a data set: generation",
             [_own(c, title(c, compared)) for c in own],
             paragraphs("legends.j2", "own_scores"),
-            frame[frame["score"].isin({name for c in own for name in own_scores(c)})],
+            frame[frame["score"].isin({name for c in own for name in own_scores(c.score_names)})],
         ),
     ]
     return [document for document in found if document and document.tables]
@@ -90,16 +91,16 @@ def _memorisation(c: Comparison, title: str) -> Table:
     return score_table(c, title, cells)
 
 
-def own_scores(c: Comparison) -> list[str]:
-    """Return the names of the scores that only this data set has."""
-    common = {score for q in c.quantities.values() for score in (q.literal, q.robust)}
+def own_scores(names: Iterable[str]) -> list[str]:
+    """Return which scores of generation are no score of every data set."""
+    common = {score for q in QUANTITIES["table1"] for score in (q.literal, q.robust)}
     common |= {*MEMORISATION, *COMMON}
-    return [name for name in c.score_names if name not in common and not belongs(name)]
+    return [name for name in names if name not in common and not belongs(name)]
 
 
 def _own(c: Comparison, title: str) -> Table:
     """A column for each row of the other tables: there are more scores than rows."""
-    names = own_scores(c)
+    names = own_scores(c.score_names)
     c = with_any(c, names)
     texts = pd.DataFrame({name: columns.scores(c, name, evaluator=False) for name in names}).T
     kinds = c.rows["control"].map({True: "controls", False: "models"})

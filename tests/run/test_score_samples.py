@@ -8,15 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from rich.console import Console
 
 from datasets.synthetic import load as sines
 from harness import catalogue
 from harness.catalogue import ROOT
+from harness.cli.score import COLUMNS
 from harness.errors import UserError
-from harness.run import beside
-from harness.run.beside import compare, scores_of_control, write_rows
+from harness.run import score_samples
 from harness.run.generation import ScoringSetup
+from harness.run.score_samples import scores_of_control, scores_with_controls, write_rows
 from tests import specs
 
 CONTROLS = catalogue.controls_of("generation")
@@ -36,7 +36,7 @@ def test_scores_of_controls_are_kept(
     spec = specs.control("white_noise")
     first = scores_of_control(spec, setup, tmp_path)
     (kept,) = tmp_path.iterdir()
-    monkeypatch.setattr(beside, "control_scores", None)  # nothing is computed again
+    monkeypatch.setattr(score_samples, "control_scores", None)  # nothing is computed again
     assert scores_of_control(spec, setup, tmp_path) == first
     kept.write_text("{}")
     with pytest.raises(UserError, match="not scores of a control"):
@@ -49,14 +49,14 @@ def test_what_scores_depend_on_makes_them_anew(
 ) -> None:
     computed: list[str] = []
     monkeypatch.setattr(
-        beside, "control_scores", lambda spec, _: (None, [], computed.append(spec.model))
+        score_samples, "control_scores", lambda spec, _: (None, [], computed.append(spec.model))
     )
     other = setup
     scores_of_control(specs.control("gaussian"), setup, tmp_path)
     if change == "settings":
         other = ScoringSetup(setup.dataset, specs.scoring(fits=2, epochs=1))
     elif change == "version":
-        monkeypatch.setattr(beside, "SCORING", -1)
+        monkeypatch.setattr(score_samples, "SCORING", -1)
     elif change == "data":
         dataset = sines(
             [], name="sines", title="Sines", n=40, length=20, channels=2, seed=1, split=specs.SPLIT
@@ -72,7 +72,7 @@ def test_what_scores_depend_on_makes_them_anew(
 
 
 def test_both_files_hold_every_score(setup: ScoringSetup, tmp_path: Path) -> None:
-    rows = compare(setup, setup.test, "mine.npz", Console(quiet=True))
+    rows = scores_with_controls(setup, setup.test, "mine.npz")
     assert [*rows] == ["mine.npz", *CONTROLS]
     write_rows(tmp_path / "a.JSON", setup, rows)
     write_rows(tmp_path / "a.csv", setup, rows)
@@ -101,7 +101,7 @@ def test_without_a_terminal_nothing_is_cut_and_without_unicode_nothing_fails(
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    assert all(heading[:-2] in done.stdout for heading in beside.COLUMNS.values())
+    assert all(heading[:-2] in done.stdout for heading in COLUMNS.values())
     rows = {score["row"] for score in json.loads((tmp_path / "scores.json").read_text())["scores"]}
     assert rows == {"s.npy", *CONTROLS}
     assert len(list((tmp_path / "results" / "controls").iterdir())) == len(CONTROLS)
