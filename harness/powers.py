@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict
 
 from harness.checks import check_json
 
+LEVEL = 0.05  # of every two-sample test: the largest p that tells two sets of series apart
 ENOUGH = 0.5  # power of a distance on the fault that it is for; with less it says little
 
 

@@ -13,7 +13,7 @@ from datasets.base import Dataset
 from datasets.synthetic import load as sines
 from harness import catalogue
 from harness.cells import CellSpec
-from harness.contract import Model, Task
+from harness.contract import FINAL_STEP, Model, Task
 from harness.errors import UserError
 from harness.run.build import build, calibrate
 from harness.run.train import descend
@@ -21,8 +21,6 @@ from harness.run.view import View
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-LATE = 10**6  # optimiser step at which a model is asked for its loss: after every warm-up
 
 
 def made_up(batch: int, length: int, channels: int, observed: float = 1.0) -> Dataset:
@@ -83,7 +81,7 @@ def training_step(
     optimisers = model.optimisers()
 
     def step() -> None:
-        for loss in model.training_step(series, LATE, generator):
+        for loss in model.training_step(series, FINAL_STEP, generator):
             if optimisers:
                 descend(loss, optimisers[loss.optimiser])
 

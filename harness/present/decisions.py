@@ -8,10 +8,9 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from harness.powers import Power
+from harness.powers import LEVEL, Power
 from harness.present.comparison import TRAINING_SERIES, Comparison
 
-LEVEL = 0.05  # the largest p that tells two sets of series apart
 SCORES = ("p_", "effect_", "feature_", "span_residual")  # how the names of their scores begin
 
 

@@ -2,13 +2,11 @@
 
 import torch
 
-from harness.powers import Power
+from harness.powers import LEVEL, Power
 from harness.records import circumstances
 from harness.run.generation import ScoringSetup, check_scorable
 from metrics.power import TARGETS, power
 from metrics.two_sample import LARGE
-
-LEVEL = 0.05
 
 
 def measure_power(setup: ScoringSetup) -> Power:

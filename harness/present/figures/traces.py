@@ -9,9 +9,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from harness import catalogue
+from harness.powers import LEVEL
 from harness.present import files
 from harness.present.comparison import Comparison
-from harness.present.decisions import LEVEL
 from harness.present.figures.style import (
     CONTROL,
     DATA,

@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 
 from harness import catalogue
-from harness.powers import Power
+from harness.powers import LEVEL, Power
 from harness.present.comparison import TRAINING_SERIES, Comparison
 from harness.present.decisions import (
-    LEVEL,
     belongs,
     decided,
     decimals,
