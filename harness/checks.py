@@ -20,6 +20,12 @@ K = TypeVar("K")
 T = TypeVar("T", bound=BaseModel)
 
 
+class Frozen(BaseModel):
+    """A record: unknown keys are refused, and nothing changes once it is made."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
 def check(kind: type[T], content: Any, where: str) -> T:
     """Validate a mapping. Types are those of JSON: the text "5" is no number.
 

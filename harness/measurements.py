@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import Field, TypeAdapter
 
-from harness.checks import check_json
+from harness.checks import Frozen, check_json
 from harness.records import Status
 from harness.tasks import Task
 
@@ -19,14 +19,12 @@ BATCHES = (16, 4, 1)  # series at once; the next one where memory does not suffi
 SAMPLES = 128  # series whose sampling is part of a model's costs
 
 
-class Measurement(BaseModel):
+class Measurement(Frozen):
     """What one measurement found.
 
     It is ``done`` if at least one iteration ended within the limit; then `seconds` are the median
     of `iterations`, of which `wanted` were asked for.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: Kind
     task: Task
@@ -42,10 +40,8 @@ class Measurement(BaseModel):
     peak_memory_bytes: int | None
 
 
-class RunTime(BaseModel):
+class RunTime(Frozen):
     """All that is kept of a model at a length."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     # identity
     model: str

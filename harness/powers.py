@@ -3,15 +3,13 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
-
-from harness.checks import check_json
+from harness.checks import Frozen, check_json
 
 LEVEL = 0.05  # of every two-sample test: the largest p that tells two sets of series apart
 ENOUGH = 0.5  # power of a distance on the fault that it is for; with less it says little
 
 
-class Power(BaseModel):
+class Power(Frozen):
     """What `metrics.power` found on one data set.
 
     Attributes
@@ -23,8 +21,6 @@ class Power(BaseModel):
     targets : dict
         The fault that each distance is for.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     format: int = 1
     dataset: str

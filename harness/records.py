@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, Field, field_validator, model_validator
 
 from datasets.files import replacing, sha256
 from harness.catalogue import ROOT, budgets
-from harness.checks import DIGEST, check_json
+from harness.checks import DIGEST, Frozen, check_json
 from harness.errors import UserError
 from harness.strict import digest
 from harness.tasks import Task
@@ -38,10 +38,8 @@ Count = Annotated[int, Field(ge=0)]
 Seconds = Annotated[float, Field(ge=0)]
 
 
-class Score(BaseModel):
+class Score(Frozen):
     """A number with its spread (a standard deviation; over what, docs/scores.md says) and count."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
     value: float | None
@@ -49,15 +47,13 @@ class Score(BaseModel):
     n: Count | None = None
 
 
-class Record(BaseModel):
+class Record(Frozen):
     """All that is kept of one cell.
 
     `format` is the version of this class, `scoring` that of the code that computes scores: scores
     of two versions are not compared. `files` are the sha256 digests of the arrays beside the
     record, by file name.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     format: int = 1  # 1 also of records that do not say it
 
@@ -87,7 +83,7 @@ class Record(BaseModel):
     evaluator_fits: Count
     evaluator_epochs: Count
     draws: Count | None = None  # from each predictive distribution
-    protocol: dict[str, Any] = {}  # what interpolation and extrapolation hide
+    protocol: dict[str, Any] = Field({})  # what interpolation and extrapolation hide
     settings: dict[str, Any]  # class, config and training as resolved; variant_of
     # cost
     steps: Count
@@ -100,7 +96,7 @@ class Record(BaseModel):
     score_seconds: Seconds
     peak_memory_bytes: Count | None
     parameters: Count
-    files: dict[str, str] = {}
+    files: dict[str, str] = Field({})
     # circumstances
     version: str | None = None  # of this project; None before records carried it
     commit: str

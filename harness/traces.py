@@ -2,18 +2,14 @@
 
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
-
-from harness.checks import check_json
+from harness.checks import Frozen, check_json
 from harness.records import Score
 
 TRACE = "trace.json"
 
 
-class Point(BaseModel):
+class Point(Frozen):
     """Scores after so many steps; none, with a reason, where they cannot be had."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     step: int
     validation_loss: float | None
@@ -21,10 +17,8 @@ class Point(BaseModel):
     reason: str | None = None
 
 
-class Trace(BaseModel):
+class Trace(Frozen):
     """The content of ``trace.json``."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     format: int = 1
     config_hash: str
