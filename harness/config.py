@@ -253,7 +253,8 @@ class ModelFile(Shown):
         {}, description="fields that make it small, for the contract tests"
     )
     sizes: dict[str, dict[str, Any]] = Field(
-        {}, description="fields that give it about 100k or 2M parameters, for run times"
+        {},
+        description="fields that give it about as many parameters as the key says, for run times",
     )
     training: dict[str, BudgetTraining]
 

@@ -12,9 +12,9 @@ from harness.cli import data, measure, present, rerun, run, score
 from harness.cli.failures import reason, tell
 
 EPILOG = (
-    "The workflow calls fetch, shard, prepare, train, command, evaluate, power and trace with files"
-    " that it writes; start those with snakemake. All others are for you. COMMAND --help lists a"
-    " command's options."
+    "The workflow calls check, fetch, shard, prepare, train, command, evaluate, power and trace"
+    " with files that it writes; start those with snakemake. All others are for you. COMMAND --help"
+    " lists a command's options."
 )
 
 

@@ -1,4 +1,4 @@
-"""Commands about data sets and what a grid asks for: check, fetch, generate, prepare."""
+"""Commands about data sets and grids: data, fetch, check, shard, check-data, prepare."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Commands that run cells: train, evaluate, trace, power."""
+"""Commands that run cells: train, command, evaluate, power, trace."""
 
 from pathlib import Path
 

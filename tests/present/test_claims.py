@@ -240,11 +240,11 @@ def test_the_table_and_its_summary() -> None:
     runs = studies(synthetic_run_times())
     records = outputs.frame_of(outputs.solar() + outputs.unavailable())
     document = table.document(records, runs)
-    assert [t.title.partition(":")[0] for t in document.tables] == [
+    assert [t.title.split(",")[0] for t in document.tables] == [
         "The claims",
-        "Verdicts, budget full",
-        "Verdicts, CPU Synthetic, 2 threads",
-        "Verdicts, no measurement",
+        "Verdicts: budget full",
+        "Verdicts: CPU Synthetic",
+        "Verdicts: no measurement",
     ]
     verdicts = document.tables[1]
     assert set(verdicts.cells["verdict"]) == {claims.INCOMPLETE}
@@ -300,5 +300,5 @@ def test_a_budget_of_which_no_claim_speaks(tmp_path: Path) -> None:
     )
     assert document.tables[1].cells.empty and document.tables[1].notes
     (csv, page, tex) = write_documents([document], tmp_path)
-    assert "| claim" in page.read_text().split("Verdicts, budget full")[1]
+    assert "| claim" in page.read_text().split("Verdicts: budget full")[1]
     assert csv.name == "claims.csv" and r"\bottomrule" in tex.read_text()

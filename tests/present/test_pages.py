@@ -64,7 +64,7 @@ def test_the_page_shows_table_1_whole_and_an_overview_of_table_2(tmp_path: Path)
     legend = {d.kind: d.legend for d in documents(outputs.frame_of(outputs.solar()))}["table1"]
     assert all(f"* {line}" in found["table1"] for line in legend)
     assert "≥ 469" in found["figure3"]
-    assert "#### Verdicts, budget full" in found["claims"]
+    assert "#### Verdicts: budget full" in found["claims"]
     assert "(../results/tables/runtime_cpu_synthetic_2_threads.md)" in found["figure3"]
 
 

@@ -11,6 +11,7 @@ from harness.errors import UserError
 from harness.present import frame, tables
 from harness.present.comparison import Comparison, comparisons
 from harness.present.paired import ERRORS
+from harness.present.text import paragraphs
 from harness.records import Record
 from tests.metrics.test_paired import errors_of, series
 from tests.present import outputs
@@ -81,6 +82,12 @@ def test_older_records_count_any_difference(
     assert c.older and beaten_by(c) == ["persistence"]
     document = next(d for d in tables.documents(frame.read([tmp_path])) if d.kind == "table1")
     assert any("older records" in line for line in document.legend)
+
+
+def test_a_page_of_older_and_newer_records_explains_a_mark_once() -> None:
+    newer, older = (paragraphs("legends.j2", "table1", older=older) for older in (False, True))
+    (line,) = set(older) - set(newer)
+    assert set(newer) < set(older) and "†" not in line
 
 
 def test_no_error_at_all_is_better_than_any(tmp_path: Path) -> None:

@@ -124,5 +124,5 @@ def _verdicts(where: str, found: Sequence[Finding]) -> Table:
         notes |= {f"Without a record: {'; '.join(absent)}": None}
     name = where.removeprefix("budget ")
     meaning = catalogue.budgets().get(name) if name != where else None
-    title = f"Verdicts, {where}" + (f": {meaning}" if meaning else "")
+    title = f"Verdicts: {where}" + (f", {meaning}" if meaning else "")
     return Table(title, lines[COLUMNS], notes=list(notes))
