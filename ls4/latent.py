@@ -31,9 +31,10 @@ Let the path come from q at the rows without a target and from p at the others; 
 * Generation and reconstruction: rows without a target are rows without an observation. Without such
   rows this is eq. 5. On a union of grids they are many, and q fills them in at no cost, as in the
   released code.
-* Extrapolation: the bound is for the distribution from which `predict` draws, the posterior up to
-  the last row that shows something and the prior from there on. In training q sees the targets of
-  those later rows (only of those), as in the released code.
+* Extrapolation: on a record's own rows the bound is for the distribution from which `predict`
+  draws, the posterior up to the last row that shows something and the prior from there on. On a
+  union of grids it is not: later rows without a target come from q here, from p in `predict`. In
+  training q sees the targets of those later rows (only of those), as in the released code.
 * Interpolation, which the released code does not have: q sees V alone. `predict` draws hidden rows
   from q, too. For that distribution the likelihood term alone is a bound, and this one is looser.
 
