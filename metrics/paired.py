@@ -19,6 +19,8 @@ from jaxtyping import Float, Int
 
 N_BOOT = 1000
 LEVEL = 0.05
+# Series or groups of records that decide: of 5 that all say the same, a sign test has p = 1/32.
+FEWEST = 6
 CHANCE = math.log(2)  # cross-entropy of a classifier that cannot tell; more is overfitting
 
 
@@ -45,19 +47,26 @@ class SeriesErrors(NamedTuple):
 
 
 class Interval(NamedTuple):
-    """A difference, first row less second, and the ends of its interval; lower is better."""
+    """A difference, first row less second, and the ends of its interval; lower is better.
+
+    Attributes
+    ----------
+    enough : bool
+        Whether `FEWEST` or more units were drawn again. With fewer, no row is better.
+    """
 
     difference: float
     low: float
     high: float
+    enough: bool = True
 
     @property
     def first_is_better(self) -> bool:
-        return self.high < 0
+        return self.enough and self.high < 0
 
     @property
     def second_is_better(self) -> bool:
-        return self.low > 0
+        return self.enough and self.low > 0
 
 
 def differences(a: SeriesErrors, b: SeriesErrors, seed: int = 0) -> dict[str, Interval]:
@@ -81,12 +90,13 @@ def differences(a: SeriesErrors, b: SeriesErrors, seed: int = 0) -> dict[str, In
         raise ValueError(f"rows: expected the same test series, found {n}, {b.prediction.shape[1]}")
     sizes = [len(row.generated_counts) for row in (a, b)]
     real, *generated = _weights(seed, n, *(sizes if all(sizes) else []))
-    found = {"prediction": _interval(*(_prediction(row, real) for row in (a, b)))}
+    enough = min(n, *sizes) >= FEWEST if all(sizes) else n >= FEWEST
+    found = {"prediction": _interval(*(_prediction(row, real) for row in (a, b)), enough)}
     if generated:
         rows = list(zip((a, b), generated, strict=True))
-        found["marginal"] = _interval(*(_marginal(row, real, own) for row, own in rows))
+        found["marginal"] = _interval(*(_marginal(row, real, own) for row, own in rows), enough)
         found["classification"] = _interval(
-            *(-np.minimum(_classification(row, real, own), CHANCE) for row, own in rows)
+            *(-np.minimum(_classification(row, real, own), CHANCE) for row, own in rows), enough
         )
     return found
 
@@ -120,7 +130,7 @@ def skill(
     (weights,) = _weights(seed, len(own))
     values = 1 - (weights @ own) / (weights @ other)
     low, high = np.quantile(values[1:], [LEVEL / 2, 1 - LEVEL / 2])
-    return Interval(float(values[0]), float(low), float(high))
+    return Interval(float(values[0]), float(low), float(high), len(own) >= FEWEST)
 
 
 def mean_difference(
@@ -144,7 +154,7 @@ def mean_difference(
     size, first, second = (np.bincount(index, weights=values) for values in (np.ones(len(a)), a, b))
     (weights,) = _weights(seed, len(size))
     n = weights @ size
-    return _interval(weights @ first / n, weights @ second / n)
+    return _interval(weights @ first / n, weights @ second / n, len(size) >= FEWEST)
 
 
 @functools.lru_cache(maxsize=4)  # drawing takes longer than what is computed from it
@@ -155,10 +165,10 @@ def _weights(seed: int, *sizes: int) -> list[Float[np.ndarray, "R n"]]:
     return [np.vstack([np.ones(times.shape[1]), times]) for times in drawn]
 
 
-def _interval(a: Float[np.ndarray, "R"], b: Float[np.ndarray, "R"]) -> Interval:
+def _interval(a: Float[np.ndarray, "R"], b: Float[np.ndarray, "R"], enough: bool) -> Interval:
     difference = a - b
     low, high = np.quantile(difference[1:], [LEVEL / 2, 1 - LEVEL / 2])
-    return Interval(float(difference[0]), float(low), float(high))
+    return Interval(float(difference[0]), float(low), float(high), enough)
 
 
 def _prediction(row: SeriesErrors, real: Float[np.ndarray, "R n"]) -> Float[np.ndarray, "R"]:
