@@ -16,9 +16,12 @@ def series(seed: int, n: int = 24, scale: float = 1.0, channels: int = 2) -> np.
     return (scale * rng.standard_normal((n, 16, channels)).cumsum(1)).astype(np.float32)
 
 
-def errors_of(real: np.ndarray, generated: np.ndarray, fits: int = 2) -> SeriesErrors:
-    classifiers = [classify(real, generated, seed=s, epochs=3) for s in range(fits)]
-    predictors = [predict(real, generated, seed=s, epochs=3) for s in range(fits)]
+FITS = 5
+
+
+def errors_of(real: np.ndarray, generated: np.ndarray, epochs: int = 3) -> SeriesErrors:
+    classifiers = [classify(real, generated, seed=s, epochs=epochs) for s in range(FITS)]
+    predictors = [predict(real, generated, seed=s, epochs=epochs) for s in range(FITS)]
     return SeriesErrors(
         *bin_counts(real, generated),
         np.stack([c.losses for c in classifiers]),
@@ -37,7 +40,7 @@ def test_the_difference_is_that_of_the_scores() -> None:
         ("classification", classify, "bce"),
     ):
         means = [
-            np.mean([getattr(function(real, g, seed=s, epochs=3), score) for s in range(2)])
+            np.mean([getattr(function(real, g, seed=s, epochs=3), score) for s in range(FITS)])
             for g in (a, b)
         ]
         if name == "classification":
@@ -77,6 +80,49 @@ def test_pairing_finds_what_the_spread_of_the_series_would_hide() -> None:
     assert sum(each.first_is_better for each in found) >= 45
     spread = synthetic(0, 0).prediction.std() / math.sqrt(40)
     assert spread > 0.1, "unpaired, a difference of 0.2 would be less than two standard errors"
+
+
+def fitted(seed: int, shift: float = 0.0, fits: int = 5, n: int = 100) -> SeriesErrors:
+    """Errors of fits that chance makes better or worse on all series at once."""
+    rng = np.random.default_rng(seed)
+    base = np.random.default_rng(99).exponential(size=n)
+    own = base + rng.normal(scale=0.1, size=(fits, 1)) + rng.normal(scale=0.1, size=(fits, n))
+    empty = np.zeros((0, 1, 51), dtype=np.int32)
+    return SeriesErrors(empty, empty, np.zeros((fits, 0)), own + shift)
+
+
+@pytest.mark.parametrize("fits", [3, 5])
+def test_fits_that_differ_by_chance_are_rarely_called_better(fits: int) -> None:
+    found = [
+        differences(fitted(s, fits=fits), fitted(s + 1000, fits=fits))["prediction"]
+        for s in range(200)
+    ]
+    wrong = sum(each.first_is_better or each.second_is_better for each in found)
+    assert wrong <= 22  # 10 are expected; of the mean over fits alone, more than half
+
+
+def test_fits_that_agree_find_a_difference() -> None:
+    found = [differences(fitted(s), fitted(s + 1000, 0.3))["prediction"] for s in range(50)]
+    assert sum(each.first_is_better for each in found) >= 40
+
+
+def test_a_row_without_training_goes_with_any_number_of_fits() -> None:
+    one = fitted(0, fits=1)
+    assert differences(one, fitted(1, 0.5))["prediction"].first_is_better
+    with pytest.raises(ValueError, match="the same evaluator fits, found 2, 5"):
+        differences(fitted(0, fits=2), fitted(1))
+
+
+def test_fits_that_disagree_do_not_decide_by_classification() -> None:
+    """Classifiers of one row are better in three fits of five, by much in one."""
+    series = np.zeros((20, 1, 51), dtype=np.int32)
+    series[..., 0] = 1
+    first, second = (
+        SeriesErrors(series, series, np.array(level)[:, None] * np.ones(40), np.zeros((5, 20)))
+        for level in ([0.3] * 5, [0.1, 0.31, 0.29, 0.31, 0.29])
+    )
+    interval = differences(first, second)["classification"]
+    assert interval.low < interval.difference < 0 < interval.high
 
 
 def test_rows_of_other_test_series_are_refused() -> None:

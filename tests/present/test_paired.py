@@ -155,7 +155,7 @@ def test_rows_of_other_records_are_refused(tmp_path: Path) -> None:
 def of_series(folder: Path, model: str, generated: np.ndarray) -> Record:
     """Write a cell with the errors that the scores of generation leave."""
     cell = outputs.record(model=model, scores=outputs.scores(0.1, 0.6, 0.1))
-    errors = errors_of(REAL, generated)
+    errors = errors_of(REAL, generated, epochs=20)
     outputs.write_cells(folder, [cell])
     where = folder / cell.task / cell.dataset / cell.model / str(cell.seed)
     save_arrays(where / ERRORS, errors._asdict())
