@@ -63,8 +63,9 @@ Deviations from the released code:
 
 * A draw takes O(T log T) and the KL is estimated from the same draw. The released code inverts
   B and takes the KL in closed form, with several tensors of shape (B, k, T, T).
-* Times are those of the axis [0, 1], not row numbers, so l is a share of the series' length and one
-  setting serves all lengths. l = 1/8 is about the released 7 rows of 48; four scales, not one.
+* Times are those of the axis [0, 1], not row numbers, so l is a share of the axis. There are two
+  scales, one row and half a row; the released code has one, of 7 rows of 48. Where paths are
+  smoother than the series, the decoder amplifies their small movements, and samples are too large.
 * sigma is 0.1, not 1: series of unit variance would be blurred.
 * Generation, by decoding paths from the prior, is not in the released code; a sample is the
   decoder's mean.
@@ -100,8 +101,8 @@ class GPVAEConfig:
     encoder: Sequence[int] = (128, 128)  # channels of the convolution, then ReLU layers
     window: int = 24  # rows that the convolution sees
     decoder: Sequence[int] = (256, 256)
-    length_scale: float = 1 / 8  # l, the longest, as a share of the time axis
-    scales: int = 4  # l, l/2, l/4, ...
+    length_scale: float | None = None  # l, the longest, as a share of the time axis; None: one row
+    scales: int = 2  # l, l/2, l/4, ...
     beta: float = 0.2
     sigma: float = 0.1
     lr: float = 1e-3
@@ -232,9 +233,13 @@ class GPVAE(Model):
                 "gp_vae: expected a convolution of one row or more, found"
                 f" encoder {list(c.encoder)}, window {c.window}"
             )
-        for name in ("length_scale", "beta", "sigma"):
-            if not getattr(c, name) > 0:
-                raise ValueError(f"gp_vae: expected {name} > 0, found {getattr(c, name)}")
+        one_row = 1 / max(shape.length - 1, 1)
+        self.length_scale = one_row if c.length_scale is None else c.length_scale
+        for name, value in (
+            ("length_scale", self.length_scale), ("beta", c.beta), ("sigma", c.sigma)
+        ):  # fmt: skip
+            if not value > 0:
+                raise ValueError(f"gp_vae: expected {name} > 0, found {value}")
         self.encode = Encoder(shape.channels, c.encoder, c.window, c.latents)
         self.decode = relu_mlp(c.latents, *c.decoder, shape.channels)
         self.apply(init_glorot)
@@ -259,7 +264,7 @@ class GPVAE(Model):
     def prior(self, t: Float[Tensor, "T"], dtype: torch.dtype) -> list[Factor]:
         """Return Lambda on the grid `t` for each scale, the longest first."""
         times = tuple(t.tolist())
-        scales = [self.config.length_scale / 2**i for i in range(self.config.scales)]
+        scales = [self.length_scale / 2**i for i in range(self.config.scales)]
         return [prior_factor(times, scale, dtype, t.device) for scale in scales]
 
     def log_prior(self, z: Float[Tensor, "B k T"], t: Float[Tensor, "T"]) -> Float[Tensor, "B k"]:

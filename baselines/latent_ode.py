@@ -54,7 +54,13 @@ from torch import Tensor, nn
 from torchdiffeq import odeint
 
 from baselines.ode_rnn import ODERNNCell
-from baselines.rubanova import InitialStateVAE, init_linear, rows_backwards, tanh_mlp
+from baselines.rubanova import (
+    InitialStateVAE,
+    hermite,
+    init_linear,
+    rows_backwards,
+    tanh_mlp,
+)
 from harness.contract import TASKS, Batch, Diverged, Shape, Task
 
 MAX_DOPRI5_STEPS = 100  # between two nodes; trained fields took fewer than 10 in all
@@ -153,9 +159,6 @@ class LatentODE(InitialStateVAE):
         position = (t - t[:, :1]) * n  # (B, L), in intervals
         left = position.long().clamp(max=n - 1)
         p = (position - left)[..., None]  # 0 at the left node, 1 at the right one
-        q = 1 - p
         i = left[None, ..., None]
-        z_left, z_right = z.take_along_dim(i, 2), z.take_along_dim(i + 1, 2)  # (S, B, L, Z)
-        dz_left, dz_right = dz.take_along_dim(i, 2), dz.take_along_dim(i + 1, 2)
-        ends = (1 + 2 * p) * q**2 * z_left + (1 + 2 * q) * p**2 * z_right
-        return ends + p * q**2 * dz_left - p**2 * q * dz_right
+        ends = (a.take_along_dim(j, 2) for a in (z, dz) for j in (i, i + 1))  # (S, B, L, Z) each
+        return hermite(p, *ends)

@@ -78,9 +78,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from baselines.gap_filling import begin_at_many_scales, hide_anew
-from baselines.rubanova import gaussian_log_density, kl_from_prior
+from baselines.rubanova import kl_from_prior
 from harness.contract import Batch, Loss, Model, NegElbo, Optimisation, Prediction, Shape, Task
-from ls4.gaussian import normal
+from ls4.gaussian import log_density, normal
 
 LOWEST = -60.0  # score below a record's highest; e^-60 is no weight, yet far from underflow
 
@@ -218,7 +218,7 @@ class MTAND(Model):
     ) -> tuple[Float[Tensor, "B"], Float[Tensor, "S B"]]:
         """Return KL(q || p) and log p(x | z) of the targets, in nats per record."""
         mu, s, x_hat = self._reconstruct(batch, n_samples, generator)
-        log_p = gaussian_log_density(batch.x, x_hat, self.config.sigma) * batch.target
+        log_p = log_density(batch.x, x_hat, self.config.sigma) * batch.target
         return kl_from_prior(mu.flatten(1), s.flatten(1)).sum(-1), log_p.sum((-2, -1))
 
     def _reconstruct(

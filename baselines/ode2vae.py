@@ -90,8 +90,9 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from torchdiffeq import odeint
 
-from baselines.rubanova import gaussian_log_density, tanh_mlp
+from baselines.rubanova import hermite, tanh_mlp
 from harness.contract import Batch, Diverged, Loss, Model, Optimisation, Shape, Task
+from ls4.gaussian import log_density
 
 
 @dataclass(frozen=True)
@@ -202,9 +203,7 @@ def interpolate(
     """
     left = position.long().clamp(max=len(y) - 2)
     p = (position - left)[:, None, None]  # 0 at the left node, 1 at the right one
-    r = 1 - p
-    ends = (1 + 2 * p) * r**2 * y[left] + (1 + 2 * r) * p**2 * y[left + 1]
-    return (ends + p * r**2 * dy[left] - p**2 * r * dy[left + 1]).transpose(0, 1)
+    return hermite(p, y[left], y[left + 1], dy[left], dy[left + 1]).transpose(0, 1)
 
 
 class ODE2VAE(Model):
@@ -299,7 +298,7 @@ class ODE2VAE(Model):
         log_q_enc = log_normal((z[:, : mu.shape[1]] - mu) / log_sigma.exp()) - log_sigma.sum(-1)
 
         x_hat = self.decoder(z[..., c.latents :])
-        log_p = gaussian_log_density(batch.x[:, :rows], x_hat, c.sigma) * batch.target[:, :rows]
+        log_p = log_density(batch.x[:, :rows], x_hat, c.sigma) * batch.target[:, :rows]
         nll = -log_p.sum((1, 2)).mean() / rows
         kl = (log_q_ode - log_normal(z)).sum(1).mean() / rows
         kl_w = self.beta * self.acceleration.kl() / rows

@@ -52,7 +52,7 @@ from torch.optim import Adamax
 from torch.optim.lr_scheduler import LambdaLR
 
 from harness.contract import Batch, Loss, Model, NegElbo, Optimisation, Prediction
-from ls4.gaussian import normal
+from ls4.gaussian import log_density, normal
 
 
 def tanh_mlp(*widths: int) -> nn.Module:
@@ -76,6 +76,17 @@ def adamax(model: nn.Module, lr: float) -> dict[str, Optimisation]:
     optimiser = Adamax(model.parameters(), lr=lr)
     schedule = LambdaLR(optimiser, lambda step: max(0.999**step, 0.1))
     return {"main": Optimisation(optimiser, schedule, "step")}
+
+
+def hermite(p: Tensor, y0: Tensor, y1: Tensor, dy0: Tensor, dy1: Tensor) -> Tensor:
+    """Return the cubic Hermite polynomial at p, 0 at the left end of an interval, 1 at the right.
+
+    `y0`, `y1` are its values at the ends; `dy0`, `dy1` their change over the interval at the rates
+    of the ends.
+    """
+    q = 1 - p
+    ends = (1 + 2 * p) * q**2 * y0 + (1 + 2 * q) * p**2 * y1
+    return ends + p * q**2 * dy0 - p**2 * q * dy1
 
 
 def to_front(marked: Bool[Tensor, "B L"]) -> tuple[Int[Tensor, "B L"], Int[Tensor, "B"]]:
@@ -112,13 +123,6 @@ def rows_backwards(batch: Batch) -> Rows:
     )
 
 
-def gaussian_log_density(
-    x: Float[Tensor, "B L D"], mean: Float[Tensor, "*S B L D"], sigma: float
-) -> Float[Tensor, "*S B L D"]:
-    """Return log N(x; mean, sigma^2) entry by entry."""
-    return -0.5 * ((x - mean) / sigma) ** 2 - math.log(sigma) - 0.5 * math.log(2 * math.pi)
-
-
 def log_likelihood(
     batch: Batch, x_hat: Float[Tensor, "*S B L D"], sigma: float
 ) -> Float[Tensor, "*S"]:
@@ -126,7 +130,7 @@ def log_likelihood(
 
     A mean over each channel's points, then over channels and records; an empty channel counts as 0.
     """
-    log_p = gaussian_log_density(batch.x, x_hat, sigma) * batch.target
+    log_p = log_density(batch.x, x_hat, sigma) * batch.target
     n_points = batch.target.sum(1).clamp(min=1)  # (B, D)
     return (log_p.sum(-2) / n_points).mean((-2, -1))
 
@@ -190,7 +194,7 @@ class InitialStateVAE(Model):
     @torch.no_grad()
     def neg_elbo(self, batch: Batch, generator: torch.Generator) -> NegElbo:
         mu, s, x_hat = self._reconstruct(batch, 1, generator)
-        log_p = gaussian_log_density(batch.x, x_hat[0], self.config.sigma) * batch.target
+        log_p = log_density(batch.x, x_hat[0], self.config.sigma) * batch.target
         return NegElbo(kl=kl_from_prior(mu, s).sum(-1), nll=-log_p.sum((1, 2)))
 
     def _reconstruct(

@@ -74,7 +74,7 @@ from torch import Tensor, nn
 from torch.func import jvp
 from torch.nn.functional import pad, softplus
 
-from baselines.rubanova import gaussian_log_density, tanh_mlp, to_front
+from baselines.rubanova import tanh_mlp, to_front
 from harness.contract import (
     TASKS,
     Batch,
@@ -86,7 +86,7 @@ from harness.contract import (
     Shape,
     Task,
 )
-from ls4.gaussian import kl_divergence, normal
+from ls4.gaussian import kl_divergence, log_density, normal
 from ls4.kernel import as_complex, as_real, expm1
 from ls4.layer import parameter_groups
 from ls4.scan import ScanLayer
@@ -369,7 +369,7 @@ class SDEMatching(Model):
 
         mu, s = q(batch.t.gather(1, rows))
         x, x_hat = batch.x.take_along_dim(rows[..., None], 1), self.decode(normal(mu, s, generator))
-        return kl.sum((1, 2)) + integral, -gaussian_log_density(x, x_hat, self.config.sigma)
+        return kl.sum((1, 2)) + integral, -log_density(x, x_hat, self.config.sigma)
 
     @torch.no_grad()
     def sample(

@@ -90,7 +90,8 @@ from torch.nn import functional as F
 
 from harness.contract import Batch, Diverged, Loss, Model, Optimisation, Shape, Task
 from ls4.blocks import TimeEmbedding
-from ls4.layer import SSM, kernels_at_once, parameter_groups
+from ls4.gaussian import normal
+from ls4.layer import SSM, gated, kernels_at_once, parameter_groups
 
 Series = Float[Tensor, "B L D"]
 
@@ -135,7 +136,7 @@ class BidirectionalS4(nn.Module):
 
     def forward(self, u: Float[Tensor, "B L H"]) -> Float[Tensor, "B L H"]:
         ahead, back = self.ssm(torch.cat([u, u.flip(1)], -1)).chunk(2, -1)
-        return F.glu(self.linear(F.gelu(ahead + back.flip(1))), -1)
+        return gated(self.linear, ahead + back.flip(1))
 
 
 class Block(nn.Module):
@@ -262,7 +263,7 @@ class Flow(nn.Module):
 
     def source(self, n: int, generator: torch.Generator) -> Series:
         """Draw from N(m, K)."""
-        z = _normal((n, len(self.factor)), generator, self.factor)
+        z = normal(self.factor.new_zeros(n, len(self.factor)), 1.0, generator)
         return self.mean + (z @ self.factor.mT).view(n, *self.mean.shape)
 
     def forward(self, x: Series, t: Float[Tensor, "B"]) -> Series:
@@ -278,7 +279,7 @@ class Flow(nn.Module):
     ) -> tuple[Series, Tensor, Series]:
         """Return x_t, its time and what `forward` should say there, u."""
         x0 = self.source(len(x1), generator)
-        e = _normal(x1.shape, generator, x1)
+        e = normal(torch.zeros_like(x1), 1.0, generator)
         r = t[:, None, None]
         x = r * x1 + (1 - r) * x0 + ((1 - r) * self.s_max + r * self.s_min) * e
         return x, t, x1 - x0 + (self.s_min - self.s_max) * e
@@ -296,7 +297,7 @@ class Flow(nn.Module):
         if length != (rows := len(self.mean)):
             raise ValueError(f"tsflow: expected {rows} rows, the source's, found {length}")
         x = self.source(n, generator)
-        return self.solve(x + self.s_max * _normal(x.shape, generator, x))
+        return self.solve(normal(x, self.s_max, generator))
 
 
 class Diffusion(nn.Module):
@@ -322,24 +323,20 @@ class Diffusion(nn.Module):
     ) -> tuple[Series, Tensor, Series]:
         """Return x_k, its step k and what `forward` should say there, e."""
         k = (t * len(self.beta)).long()
-        e = _normal(x0.shape, generator, x0)
+        e = normal(torch.zeros_like(x0), 1.0, generator)
         a = self.alpha_bar[k][:, None, None]
         return a.sqrt() * x0 + (1 - a).sqrt() * e, k, e
 
     def sample(self, n: int, length: int, generator: torch.Generator) -> Series:
-        x = _normal((n, length, self.channels), generator, self.beta)
+        x = normal(self.beta.new_zeros(n, length, self.channels), 1.0, generator)
         for k in range(len(self.beta) - 1, -1, -1):
             beta, a = self.beta[k], self.alpha_bar[k]
             noise = self(x, torch.full((n,), k, device=x.device))
             x = (x - beta / (1 - a).sqrt() * noise) / (1 - beta).sqrt()
             if k > 0:
                 variance = beta * (1 - self.alpha_bar[k - 1]) / (1 - a)
-                x = x + variance.sqrt() * _normal(x.shape, generator, x)
+                x = normal(x, variance.sqrt(), generator)
         return x
-
-
-def _normal(shape: tuple[int, ...], generator: torch.Generator, like: Tensor) -> Tensor:
-    return torch.randn(shape, generator=generator, device=like.device, dtype=like.dtype)
 
 
 # -- contract ------------------------------------------------------------------------------------

@@ -31,9 +31,10 @@ Let the path come from q at the rows without a target and from p at the others; 
 * Generation and reconstruction: rows without a target are rows without an observation. Without such
   rows this is eq. 5. On a union of grids they are many, and q fills them in at no cost, as in the
   released code.
-* Extrapolation: the bound is for the distribution from which `predict` draws, the posterior up to
-  the last row that shows something and the prior from there on. In training q sees the targets of
-  those later rows (only of those), as in the released code.
+* Extrapolation: on a record's own rows the bound is for the distribution from which `predict`
+  draws, the posterior up to the last row that shows something and the prior from there on. On a
+  union of grids it is not: later rows without a target come from q here, from p in `predict`. In
+  training q sees the targets of those later rows (only of those), as in the released code.
 * Interpolation, which the released code does not have: q sees V alone. `predict` draws hidden rows
   from q, too. For that distribution the likelihood term alone is a bound, and this one is looser.
 
@@ -64,7 +65,7 @@ from harness.contract import (
     Task,
 )
 from ls4.blocks import GaussianNetwork, Network
-from ls4.gaussian import kl_divergence, normal
+from ls4.gaussian import kl_divergence, log_density, normal
 from ls4.layer import kernels_at_once, parameter_groups
 
 ROWS_AT_ONCE = 2**16  # of draws in `predict`, which bounds its memory
@@ -139,24 +140,26 @@ class LatentSSM(Model):
         """Return the prior's or the decoder's input."""
 
     @abstractmethod
+    def weigh(self, kl: Tensor, nll: Tensor, batch: Batch, step: int) -> tuple[Tensor, Tensor]:
+        """Return KL and likelihood as they enter the loss, each a scalar, from `bound`'s terms."""
+
+    # -- the decoder, unless it uses the past of x -----------------------------------------------
+
     def decode(
-        self, z: Float[Tensor, "B L Z"], time: Tensor, visible: Tensor
+        self, z: Float[Tensor, "B L Z"], time: Tensor, visible: Tensor | None = None
     ) -> Float[Tensor, "B L D"]:
         """Return the mean of p(x | ., z) at every row.
 
         `visible`, the `posterior_input` made of the visible values, is for a decoder that uses the
-        past of x.
+        past of x; this one does not.
         """
+        return self.activate(self.decoder(self.latent_input(z, time), time))
 
-    @abstractmethod
     def sample_observations(
         self, z: Float[Tensor, "B L Z"], time: Tensor, generator: torch.Generator
     ) -> Float[Tensor, "B L D"]:
-        """Return a sample of x for each latent path."""
-
-    @abstractmethod
-    def weigh(self, kl: Tensor, nll: Tensor, batch: Batch, step: int) -> tuple[Tensor, Tensor]:
-        """Return KL and likelihood as they enter the loss, each a scalar, from `bound`'s terms."""
+        """Return a sample of x for each latent path: the mean, as released, without noise."""
+        return self.decode(z, time)
 
     # -- the three distributions -----------------------------------------------------------------
 
@@ -204,10 +207,7 @@ class LatentSSM(Model):
             m_p, l_p = self.prior_of(z, time)
             mean = self.decode(z, time, visible)
         kl = kl_divergence(m_q, l_q, m_p, l_p) * rows_with_target(batch).unsqueeze(-1)
-        sigma = self.config.sigma
-        error = (batch.x - mean) / sigma
-        nll = (0.5 * error**2 + math.log(sigma) + 0.5 * math.log(2 * math.pi)) * batch.target
-        return kl, nll
+        return kl, -log_density(batch.x, mean, self.config.sigma) * batch.target
 
     # -- contract --------------------------------------------------------------------------------
 

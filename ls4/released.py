@@ -93,18 +93,6 @@ class LS4(LatentSSM):
     def latent_input(self, z: Float[Tensor, "*B Z"], time: Float[Tensor, "*B"]) -> Tensor:
         return z
 
-    def decode(
-        self, z: Float[Tensor, "B L Z"], time: Tensor, visible: Tensor | None = None
-    ) -> Float[Tensor, "B L D"]:
-        """Return the mean of p(x | z); the past of x is not used."""
-        return self.activate(self.decoder(self.latent_input(z, time), time))
-
-    def sample_observations(
-        self, z: Float[Tensor, "B L Z"], time: Tensor, generator: torch.Generator
-    ) -> Float[Tensor, "B L D"]:
-        """Return the means, as released: without observation noise."""
-        return self.decode(z, time)
-
     def weigh(self, kl: Tensor, nll: Tensor, batch: Batch, step: int) -> tuple[Tensor, Tensor]:
         """Weigh as `config.weighting` says.
 

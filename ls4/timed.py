@@ -97,15 +97,3 @@ class LS4Time(GapSSM):
         )
         a = self.ahead(u, gap)
         return a.gather(1, rows.expand_as(a)) * later.unsqueeze(-1)
-
-    def decode(
-        self, z: Float[Tensor, "B L Z"], time: Tensor, visible: Tensor | None = None
-    ) -> Float[Tensor, "B L D"]:
-        """Return the mean of p(x | z); the past of x is not used."""
-        return self.activate(self.decoder(self.latent_input(z, time), time))
-
-    def sample_observations(
-        self, z: Float[Tensor, "B L Z"], time: Tensor, generator: torch.Generator
-    ) -> Float[Tensor, "B L D"]:
-        """Return the means, as released: without observation noise."""
-        return self.decode(z, time)

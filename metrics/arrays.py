@@ -41,11 +41,14 @@ def check_series(**arrays: np.ndarray) -> None:
 
 
 def early_steps(length: int) -> list[int]:
-    """Return 4 steps, logarithmically equidistant between 0.5 % and 10 % of a trajectory.
+    """Return at most 4 steps, logarithmically equidistant between 0.5 % and 10 % of a trajectory.
+
+    On a short grid some of the 4 are the same step, which counts once.
 
     Parameters
     ----------
     length : int
         L; 1000 gives 5, 14, 37, 100.
     """
-    return np.geomspace(0.005 * length, 0.1 * length, 4).round().astype(int).tolist()
+    steps = np.geomspace(0.005 * length, 0.1 * length, 4).round().astype(int)
+    return np.unique(steps).tolist()

@@ -14,7 +14,9 @@ def covered(
 ) -> Bool[np.ndarray, "n"]:
     """Say of each value whether the central interval of a given probability holds it.
 
-    A calibrated predictive distribution holds that share of the values.
+    A calibrated predictive distribution holds that share of the values where S = 1. Between S draws
+    of it the interval is a little too narrow and holds (S - 1) / (S + 1) of that share on average:
+    0.784 of the values for a share of 0.8 and 100 draws.
 
     Parameters
     ----------

@@ -16,6 +16,7 @@ Generate = Callable[[np.ndarray, int, np.random.Generator], np.ndarray]
 Change = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
 COMPONENTS = 3
+DIAGONAL = 1e-4  # added to the covariance of `gaussian`; models that compare with it add the same
 
 
 def real(train: Train, n: int, rng: np.random.Generator) -> Series:
@@ -45,7 +46,7 @@ def gaussian(train: Train, n: int, rng: np.random.Generator) -> Series:
     flat = train.reshape(len(train), -1).astype(np.float64)
     mean = flat.mean(0)
     draws = rng.standard_normal((n, len(flat))) @ (flat - mean) / np.sqrt(max(len(flat) - 1, 1))
-    draws += mean + np.sqrt(1e-4) * rng.standard_normal(draws.shape)
+    draws += mean + np.sqrt(DIAGONAL) * rng.standard_normal(draws.shape)
     return draws.reshape(n, *train.shape[1:]).astype(train.dtype)
 
 

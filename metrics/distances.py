@@ -36,6 +36,7 @@ from metrics.marginal import BINS, total_variation
 
 NAMES: tuple[str, ...] = ("marginal", "energy", "features", "spectrum", "neighbours")
 LEAST_POWER = 1e-12  # share of the training series' mean power; below it there is only rounding
+LEAST_DEVIATION = 1e-9  # of a feature, relative to its mean and 1; below it there is only rounding
 
 
 class Scaling(NamedTuple):
@@ -60,10 +61,11 @@ class Scaling(NamedTuple):
     def of(cls, train: np.ndarray, season: int | None) -> "Scaling":
         """Take mean and deviation of training series (K, L, D)."""
         values = np.stack(list(features(train, season).values()), axis=1)
-        deviation = values.std(0)
-        deviation[deviation == 0] = 1  # a feature that is the same in all keeps its unit
+        mean, deviation = values.mean(0), values.std(0)
+        # a feature that is the same in all keeps its unit
+        deviation[deviation < LEAST_DEVIATION * (np.abs(mean) + 1)] = 1
         least = LEAST_POWER * periodogram(train).mean((0, 1))
-        return cls(values.mean(0), deviation, np.maximum(least, np.finfo(float).tiny), season)
+        return cls(mean, deviation, np.maximum(least, np.finfo(float).tiny), season)
 
     def features(self, series: np.ndarray) -> dict[str, np.ndarray]:
         """Return the scaled features by name, and channel if there are several; each (N,)."""

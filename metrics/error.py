@@ -120,7 +120,8 @@ def bootstrap(average: Average, sums: Sums, seed: int, n_boot: int = 100) -> flo
     """Return the standard deviation of an average when whole records are drawn again.
 
     Values of one record are not independent, so records are resampled (with replacement), those
-    that count in the average.
+    that count in the average. Records of one group, such as a station, are not drawn together:
+    where they are alike, this is too small. Tables do not show it there.
 
     Parameters
     ----------

@@ -39,7 +39,7 @@ def flame_scores(
     name                 value
     ==================== ========================================================================
     marginal_step_s      total variation of the 50-bin histograms on [0, 1] at step s, in [0, 1]
-    marginal_steps       mean of these over the four steps of `early_steps`
+    marginal_steps       mean of these over the steps of `early_steps`, four at most
     ignition_w1          Wasserstein-1 distance of the ignition times, in steps
     ignition_ks          Kolmogorov-Smirnov distance of the ignition times, in [0, 1]
     never_ignited        share of generated trajectories that never reach 0.5

@@ -15,9 +15,8 @@ from metrics.marginal import ks_distance
 LAGS = range(1, 21)
 QUANTILES = (np.arange(300) + 0.5) / 300
 PERIODS = 250  # returns of a year
-LOWEST = (
-    0.01  # of the lowest real price: lower generated ones, which may be negative, are set to it
-)
+# Of the lowest real price: lower generated ones, which may be negative, are set to it.
+LOWEST = 0.01
 
 
 def heston_scores(
@@ -30,7 +29,9 @@ def heston_scores(
     ===================== =======================================================================
     return_ks             Kolmogorov-Smirnov distance of all returns, in [0, 1]
     return_qq             root-mean-square difference of 300 quantiles of all returns
-    kurtosis_ratio        excess kurtosis of all returns, real over generated
+    kurtosis_ratio        excess kurtosis of all returns, real over generated: far from 1, of either
+                          sign, where the latter is near 0, as of a Gaussian; NaN where generated
+                          returns are all equal, so that they have no kurtosis
     acf_abs               mean difference of the autocorrelations of |r|, at lags 1 to 20; each path
                           about its own mean, averaged over paths
     acf_squared           the same of r^2

@@ -1,8 +1,20 @@
 """Paired comparisons of two rows that were scored on the same test series or records.
 
-Test series are drawn again with replacement, the same ones for both rows; generated series of each
-row by themselves. Evaluators had the same seeds for both rows, so they do not add to the
-difference. A row is better where the 95 % interval of the difference excludes 0.
+Drawn again with replacement are
+
+* test series, or groups of records: the same ones for both rows;
+* generated series, of each row by themselves, in the marginal score and among those that a
+  classifier is tested on;
+* fits of the evaluator, the same ones for both rows. With one seed, the evaluators of two rows
+  begin with the same weights, but they learn from different series and so differ by chance. A
+  bootstrap of F fits is too narrow, so the deviation of a fit's weight from 1/F is multiplied by
+  t sqrt(F / (F - 1)) / z, with t and z the 97.5 % quantiles of Student's law with F - 1 degrees of
+  freedom and of the normal law. A single fit is taken as it is.
+
+Not drawn again is the set of generated series that an evaluator was trained on: that would need
+evaluators trained on other sets. So an interval is for one training seed and one set of samples.
+
+A row is better where the 95 % interval of the difference excludes 0.
 
 References
 ----------
@@ -16,9 +28,12 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
+from scipy.stats import norm, t
 
 N_BOOT = 1000
 LEVEL = 0.05
+# Series or groups of records that decide: of 5 that all say the same, a sign test has p = 1/32.
+FEWEST = 6
 CHANCE = math.log(2)  # cross-entropy of a classifier that cannot tell; more is overfitting
 
 
@@ -45,19 +60,26 @@ class SeriesErrors(NamedTuple):
 
 
 class Interval(NamedTuple):
-    """A difference, first row less second, and the ends of its interval; lower is better."""
+    """A difference, first row less second, and the ends of its interval; lower is better.
+
+    Attributes
+    ----------
+    enough : bool
+        Whether `FEWEST` or more units were drawn again. With fewer, no row is better.
+    """
 
     difference: float
     low: float
     high: float
+    enough: bool = True
 
     @property
     def first_is_better(self) -> bool:
-        return self.high < 0
+        return self.enough and self.high < 0
 
     @property
     def second_is_better(self) -> bool:
-        return self.low > 0
+        return self.enough and self.low > 0
 
 
 def differences(a: SeriesErrors, b: SeriesErrors, seed: int = 0) -> dict[str, Interval]:
@@ -74,19 +96,31 @@ def differences(a: SeriesErrors, b: SeriesErrors, seed: int = 0) -> dict[str, In
     Raises
     ------
     ValueError
-        If the rows have different numbers of test series.
+        If the rows have different numbers of test series, or of fits (one fit, which is that of a
+        score without training, goes with any number).
     """
-    n = a.prediction.shape[1]
-    if n != b.prediction.shape[1]:
-        raise ValueError(f"rows: expected the same test series, found {n}, {b.prediction.shape[1]}")
+    (fits, n), (other_fits, other_n) = (row.prediction.shape for row in (a, b))
+    if n != other_n:
+        raise ValueError(f"rows: expected the same test series, found {n}, {other_n}")
+    if fits != other_fits and 1 not in (fits, other_fits):
+        raise ValueError(f"rows: expected the same evaluator fits, found {fits}, {other_fits}")
     sizes = [len(row.generated_counts) for row in (a, b)]
-    real, *generated = _weights(seed, n, *(sizes if all(sizes) else []))
-    found = {"prediction": _interval(*(_prediction(row, real) for row in (a, b)))}
+    real, *generated, drawn = _weights(
+        seed, n, *(sizes if all(sizes) else []), max(fits, other_fits)
+    )
+    fit = _widened(drawn)
+    enough = min(n, *sizes) >= FEWEST if all(sizes) else n >= FEWEST
+    found = {
+        "prediction": _interval(*(_prediction(row, real, fit) for row in (a, b)), enough=enough)
+    }
     if generated:
         rows = list(zip((a, b), generated, strict=True))
-        found["marginal"] = _interval(*(_marginal(row, real, own) for row, own in rows))
+        found["marginal"] = _interval(
+            *(_marginal(row, real, own) for row, own in rows), enough=enough
+        )
         found["classification"] = _interval(
-            *(-np.minimum(_classification(row, real, own), CHANCE) for row, own in rows)
+            *(-np.minimum(_classification(row, real, own, fit), CHANCE) for row, own in rows),
+            enough=enough,
         )
     return found
 
@@ -120,7 +154,7 @@ def skill(
     (weights,) = _weights(seed, len(own))
     values = 1 - (weights @ own) / (weights @ other)
     low, high = np.quantile(values[1:], [LEVEL / 2, 1 - LEVEL / 2])
-    return Interval(float(values[0]), float(low), float(high))
+    return Interval(float(values[0]), float(low), float(high), len(own) >= FEWEST)
 
 
 def mean_difference(
@@ -144,7 +178,7 @@ def mean_difference(
     size, first, second = (np.bincount(index, weights=values) for values in (np.ones(len(a)), a, b))
     (weights,) = _weights(seed, len(size))
     n = weights @ size
-    return _interval(weights @ first / n, weights @ second / n)
+    return _interval(weights @ first / n, weights @ second / n, enough=len(size) >= FEWEST)
 
 
 @functools.lru_cache(maxsize=4)  # drawing takes longer than what is computed from it
@@ -155,14 +189,33 @@ def _weights(seed: int, *sizes: int) -> list[Float[np.ndarray, "R n"]]:
     return [np.vstack([np.ones(times.shape[1]), times]) for times in drawn]
 
 
-def _interval(a: Float[np.ndarray, "R"], b: Float[np.ndarray, "R"]) -> Interval:
+def _interval(a: Float[np.ndarray, "R"], b: Float[np.ndarray, "R"], *, enough: bool) -> Interval:
     difference = a - b
     low, high = np.quantile(difference[1:], [LEVEL / 2, 1 - LEVEL / 2])
-    return Interval(float(difference[0]), float(low), float(high))
+    return Interval(float(difference[0]), float(low), float(high), enough)
 
 
-def _prediction(row: SeriesErrors, real: Float[np.ndarray, "R n"]) -> Float[np.ndarray, "R"]:
-    return real @ row.prediction.mean(0) / real.sum(1)
+def _widened(times: Float[np.ndarray, "R F"]) -> Float[np.ndarray, "R F"]:
+    """Return the weight of each fit from how often it is drawn, widened as this file says."""
+    fits = times.shape[1]
+    if fits == 1:
+        return times
+    quantile = 1 - LEVEL / 2
+    factor = t.ppf(quantile, fits - 1) / norm.ppf(quantile) * math.sqrt(fits / (fits - 1))
+    return (1 + factor * (times - 1)) / fits
+
+
+def _over_fits(
+    scores: Float[np.ndarray, "R _"], fit: Float[np.ndarray, "R F"]
+) -> Float[np.ndarray, "R"]:
+    """Return the weighted mean over fits; the score itself where there is one fit."""
+    return scores[:, 0] if scores.shape[1] == 1 else (scores * fit).sum(1)
+
+
+def _prediction(
+    row: SeriesErrors, real: Float[np.ndarray, "R n"], fit: Float[np.ndarray, "R F"]
+) -> Float[np.ndarray, "R"]:
+    return _over_fits(real @ row.prediction.T / real.sum(1, keepdims=True), fit)
 
 
 def _marginal(
@@ -177,10 +230,14 @@ def _marginal(
 
 
 def _classification(
-    row: SeriesErrors, real: Float[np.ndarray, "R n"], generated: Float[np.ndarray, "R m"]
+    row: SeriesErrors,
+    real: Float[np.ndarray, "R n"],
+    generated: Float[np.ndarray, "R m"],
+    fit: Float[np.ndarray, "R F"],
 ) -> Float[np.ndarray, "R"]:
     weights = np.hstack([real, generated])
     tested = np.isfinite(row.classification)  # (F, n + m)
     totals = weights @ np.where(tested, row.classification, 0).T  # (R, F)
     counts = weights @ tested.T.astype(np.float64)
-    return np.divide(totals, counts, out=np.full_like(totals, CHANCE), where=counts > 0).mean(1)
+    scores = np.divide(totals, counts, out=np.full_like(totals, CHANCE), where=counts > 0)
+    return _over_fits(scores, fit)

@@ -53,7 +53,8 @@ def power(
     level : float
         Largest p that tells two sets apart.
     seed : int
-        Of the splits, the degradations and the permutations.
+        Of the splits and the degradations. Permutations have the number of the split as their seed,
+        whatever this one is.
 
     Returns
     -------

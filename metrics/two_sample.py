@@ -57,7 +57,11 @@ class TwoSample(NamedTuple):
 
     @property
     def p_all(self) -> float:
-        """p of all distances together: at best 1 to 5 times 1 / (1 + permutations)."""
+        """p of all distances together.
+
+        At best 1 to 5 times 1 / (1 + permutations), twice that where a set has more than 200
+        series.
+        """
         return min(self.p_adjusted.values())
 
     def effect(self, limits: Mapping[str, float]) -> dict[str, float]:
@@ -90,9 +94,10 @@ def two_sample(
     season : int, optional
         Steps of a season, for one more feature.
     permutations : int
-        Of the labels; the smallest possible p is 1 / (1 + permutations).
+        Of the labels; the smallest possible p is 1 / (1 + permutations), twice that where a set has
+        more than 200 series.
     seed : int
-        Of the permutations.
+        Of the permutations, and of the choice of series from larger sets.
 
     Raises
     ------

@@ -132,13 +132,15 @@ class Comparison:
         largest          of the seeds
         seed_spread      standard deviation over seeds, of at least two
         evaluator_spread standard deviation within a seed (over evaluator fits or resamples of
-                         the test records), root mean square over seeds
+                         the test records), root mean square over seeds; missing where records
+                         form groups: alone they are not independent
         n                test records behind the score
         finite, scored   seeds that were averaged; seeds that have this score
         ================ ======================================================================
         """
         done = self.lines[self.lines["status"].eq("done") & self.lines["score"].notna()]
-        squares = done["spread"].where(done["value"].notna()) ** 2
+        known = done["value"].notna() & (self.groups is None)
+        squares = done["spread"].where(known) ** 2
         grouped = done.assign(squares=squares).groupby(["model", "score"])
         return pd.DataFrame(
             {

@@ -62,8 +62,8 @@ def _over_seeds(found: Sequence[Interval | None]) -> Interval | None:
     known = [interval for interval in found if interval is not None]
     if not known or len(known) < len(found):
         return None
-    values, lows, highs = zip(*known, strict=True)
-    return Interval(float(np.mean(values)), min(lows), max(highs))
+    values, lows, highs, enough = zip(*known, strict=True)
+    return Interval(float(np.mean(values)), min(lows), max(highs), all(enough))
 
 
 def pairs(cells: pd.DataFrame, first: str, second: str) -> list[tuple[Path, Path]]:
@@ -92,7 +92,7 @@ def _better(first: Path, second: Path, task: str, quantity: str) -> bool | None:
         interval = _bound_difference(first, second)
     else:
         found = _skill(first, second, quantity)
-        return None if found is None else found.low > 0
+        return None if found is None else found.second_is_better  # more skill is better
     return None if interval is None else interval.first_is_better
 
 

@@ -21,7 +21,8 @@ from baselines.gp_vae import (
 from harness.contract import Batch, Diverged, Shape
 
 T = 8
-TINY = GPVAEConfig(latents=5, encoder=(7, 6), window=4, decoder=(8,), scales=3)
+TINY = GPVAEConfig(latents=5, encoder=(7, 6), window=4, decoder=(8,), length_scale=1 / 8,
+                    scales=3)  # fmt: skip
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -133,6 +134,13 @@ def test_length_scale_is_a_share_of_the_series() -> None:
     short, long = (cauchy_kernel(torch.linspace(0, 1, n), 1 / 8) for n in (51, 1001))
     torch.testing.assert_close(short[0, 1:], long[0, 20::20], rtol=1e-5, atol=0)
     assert short[0, 0] == 1 + JITTER
+
+
+def test_scales_are_one_row_and_half_a_row_unless_said_otherwise() -> None:
+    model = GPVAE(GPVAEConfig(latents=2), Shape(52, 1))
+    longest, half = model.prior(torch.linspace(0, 1, 52), torch.float64)
+    next_row = [(factor.matrix @ factor.matrix.mT)[0, 1].item() for factor in (longest, half)]
+    assert next_row == pytest.approx([1 / 2, 1 / 5], rel=1e-5)  # 1 / (1 + (1 row / l)^2)
 
 
 def test_single_precision_factor_suffices_on_a_long_grid() -> None:

@@ -12,12 +12,12 @@ from baselines.latent_ode import LatentODE
 from baselines.rnn_vae import RNNVAE
 from baselines.rubanova import (
     InitialStateVAE,
-    gaussian_log_density,
     kl_from_prior,
     kl_weight,
     rows_backwards,
 )
 from harness.contract import Batch, Shape
+from ls4.gaussian import log_density
 
 both = pytest.mark.parametrize("model_class", [RNNVAE, LatentODE])
 
@@ -111,9 +111,7 @@ def test_rows_backwards() -> None:
 
 def test_densities_against_torch() -> None:
     mu, s, x, mean = torch.randn(4, 5, 3, 2, generator=seeded()).unbind(0)
-    torch.testing.assert_close(
-        gaussian_log_density(x, mean[None], 0.3)[0], Normal(mean, 0.3).log_prob(x)
-    )
+    torch.testing.assert_close(log_density(x, mean[None], 0.3)[0], Normal(mean, 0.3).log_prob(x))
     mu, s = mu[..., 0], s[..., 0].abs()
     torch.testing.assert_close(kl_from_prior(mu, s), kl_divergence(Normal(mu, s), Normal(0.0, 1.0)))
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from baselines import pca_kde, tsflow
 from baselines.tsflow import (
     TIME_SCALE,
     BidirectionalS4,
@@ -23,6 +24,7 @@ from baselines.tsflow import (
 )
 from datasets.synthetic import load as sines
 from harness.contract import Batch, Diverged, Shape
+from metrics import degradations
 from tests import specs
 
 TINY = TSFlowConfig(width=8, blocks=2, state=8, solver_steps=4, diffusion_steps=10, lr=0.01)
@@ -205,12 +207,16 @@ def residual(x: Tensor, **config: object) -> TSFlow:
     return model
 
 
+def test_models_add_to_a_covariance_what_the_control_adds() -> None:
+    assert tsflow.DIAGONAL == pca_kde.VARIANCE == degradations.DIAGONAL
+
+
 def test_residual_flow_begins_as_the_control() -> None:
     x = torch.randn(9, 6, 2, generator=seeded()).cumsum(1)
     model = residual(x, solver_steps=16)
     process = model.process
     assert isinstance(process, Flow)
-    C = np.cov(x.flatten(1).numpy().astype(np.float64), rowvar=False) + 1e-4 * np.eye(12)
+    C = np.cov(x.flatten(1).numpy().astype(np.float64), rowvar=False) + degradations.DIAGONAL * np.eye(12)
     torch.testing.assert_close(process.factor @ process.factor.mT, torch.tensor(C).float())
     torch.testing.assert_close(process.mean, x.mean(0))
     with torch.no_grad():

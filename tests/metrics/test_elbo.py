@@ -7,7 +7,8 @@ import pytest
 import torch
 from scipy.stats import multivariate_normal
 
-from baselines.rubanova import gaussian_log_density, kl_from_prior
+from baselines.rubanova import kl_from_prior
+from ls4.gaussian import log_density
 from metrics.elbo import likelihood_floor
 
 
@@ -25,7 +26,7 @@ def linear_gaussian(seed=0, length=5, sigma=0.3):
 def elbo(x, w, sigma, mu, s, z):
     """ELBO with q = N(mu, s^2), its expectation the mean over draws z (S,)."""
     x_hat = torch.from_numpy(z[:, None, None, None] * w[:, None])  # (S, 1, L, 1)
-    log_p = gaussian_log_density(torch.from_numpy(x)[None, :, None], x_hat, sigma)
+    log_p = log_density(torch.from_numpy(x)[None, :, None], x_hat, sigma)
     kl = kl_from_prior(*torch.tensor([[[mu]], [[s]]], dtype=torch.float64))
     return float(log_p.sum((1, 2, 3)).mean() - kl.sum())
 
@@ -51,7 +52,7 @@ def test_elbo_by_draws():
 
 def test_likelihood_floor_is_that_of_an_exact_prediction():
     x = torch.randn(2, 7, 3, generator=torch.Generator().manual_seed(0)).double()
-    nll = -gaussian_log_density(x, x[None], 0.1).sum((2, 3))[0]
+    nll = -log_density(x, x[None], 0.1).sum((2, 3))[0]
     np.testing.assert_allclose(likelihood_floor(np.array([21.0, 21.0]), 0.1), nll)
     assert likelihood_floor(0, 0.1) == 0
     with pytest.raises(ValueError, match="sigma: expected a positive number, found 0"):

@@ -26,6 +26,14 @@ def test_steps_of_the_histograms():
     assert early_steps(1000) == [5, 14, 37, 100]
 
 
+def test_on_a_short_grid_equal_steps_count_once():
+    assert early_steps(100) == [0, 1, 4, 10] and early_steps(20) == [0, 1, 2]
+    x = np.linspace(0, 1, 20)[None, :, None]
+    x, fake = x.repeat(2, 0), x.repeat(2, 0)
+    fake[:, 0] = 0.5  # wrong at one step of three
+    assert flame_scores(x, fake)["marginal_steps"] == pytest.approx(1 / 3)
+
+
 def test_exact_solutions_are_perfect():
     x = solutions(np.geomspace(0.01, 0.2, 40))
     scores = flame_scores(x, x.astype(np.float32))

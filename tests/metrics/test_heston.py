@@ -89,6 +89,13 @@ def test_autocorrelation_is_about_each_path_s_own_mean():
     assert none["acf_abs"] == pytest.approx(np.mean(acf), abs=1e-3)  # equal sizes: none
 
 
+def test_constant_prices_have_no_kurtosis_and_fail_by_every_other_score():
+    x = paths(0, 50)
+    scores = heston_scores(x, np.full_like(x, 100.0))
+    assert math.isnan(scores.pop("kurtosis_ratio"))
+    assert all(scores[name] > 10 * high for name, (_, high) in PERFECT.items() if name in scores)
+
+
 def test_prices_that_are_not_positive_are_scored():
     x = paths(0, 50)
     fake = x.copy()

@@ -164,6 +164,17 @@ def test_features_are_scaled_by_the_training_series():
     np.testing.assert_allclose([v.std() for k, v in scaled.items() if "near zero" not in k], 1)
 
 
+def test_a_feature_that_is_the_same_in_all_training_series_keeps_its_unit():
+    """Its mean over 50 series is off by a rounding, so its deviation is 1e-17 and not 0."""
+    ramp = np.arange(20.0)
+    ramp[7] = ramp[6]  # of 19 increments one is 0: a share that has no exact mean
+    train = np.tile(ramp[None, :, None], (50, 1, 1))
+    share = "increments: share near zero"
+    assert features(train)[share].std() > 0
+    other = Scaling.of(train, None).features(walks(0))[share]
+    np.testing.assert_allclose(other, features(walks(0))[share][:, 0] - 1 / 19)
+
+
 # -- permutations --------------------------------------------------------------------------------
 
 

@@ -18,6 +18,7 @@ from harness.present.leaderboard.board import Board, compare, verdict
 from harness.present.leaderboard.measures import bests
 from harness.present.leaderboard.pictures import pictures
 from harness.present.text import duration, number
+from metrics.paired import FEWEST, Interval
 
 
 def content(board: Board, column: int, model: str, powers: list[Power]) -> dict[str, Any]:
@@ -37,6 +38,7 @@ def content(board: Board, column: int, model: str, powers: list[Power]) -> dict[
         "seeds": cells["seed"].tolist(),
         "scores": _scores(c, model, cells),
         "beside": _beside(c, board, column, model),
+        "fewest": FEWEST,
         "quantities": c.quantities,
         "records": [_record(cell) for cell in cells.itertuples()],
         "sources": sources(c.head["dataset"]),
@@ -112,9 +114,9 @@ def _beside(c: Comparison, board: Board, column: int, model: str) -> list[dict[s
     ]
 
 
-def interval_text(interval: Any) -> str:
+def interval_text(interval: Interval) -> str:
     """Return a difference and the ends of its interval."""
-    value, low, high = (f"{end:.3g}".replace("-", "−") for end in interval)
+    value, low, high = (f"{end:.3g}".replace("-", "−") for end in interval[:3])
     return f"{value} [{low}, {high}]"
 
 

@@ -100,7 +100,7 @@ def skill(c: Comparison, quantity: Quantity) -> pd.Series:
         if model == c.reference:
             return "reference"
         if model in found:
-            value, low, high = found[model]
+            value, low, high = found[model][:3]
             return f"{value:.2f} [{low:.2f}, {high:.2f}]"
         if not row.run:
             return "not run"

@@ -23,6 +23,7 @@ from harness.present.tables.scores import (
 from harness.present.tables.table import Document, Table
 from harness.present.tables.tidy import tidy
 from harness.present.text import paragraphs
+from metrics.paired import FEWEST
 
 SKILL = "skill ↑"
 MICRO = "mse_micro"  # of all channels
@@ -118,11 +119,13 @@ def _few_groups(c: Comparison) -> list[str]:
     if c.groups is None or c.groups >= FEW:
         return []
     samples = math.comb(2 * c.groups - 1, c.groups)
-    return [
+    drawn = (
         f"The test records are of {c.groups} groups, such as stations, and groups are drawn again,"
-        f" not records. A bootstrap of {c.groups} has {samples} different samples: its intervals,"
-        " and †, say little"
-    ]
+        f" not records. A bootstrap of {c.groups} has {samples} different samples"
+    )
+    if c.groups >= FEWEST:
+        return [f"{drawn}: its intervals, and †, say little"]
+    return [f"{drawn}: its intervals say little, and with fewer than {FEWEST} groups no row has †"]
 
 
 def _descriptors(c: Comparison) -> list[str]:
