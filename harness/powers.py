@@ -21,6 +21,8 @@ class Power(BaseModel):
         By fault, then by distance and "all": share of the splits in which it is told apart.
     targets : dict
         The fault that each distance is for.
+    reason : str, optional
+        Why nothing was measured, where the data cannot be had.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -35,6 +37,7 @@ class Power(BaseModel):
     level: float
     shares: dict[str, dict[str, float]]
     targets: dict[str, str]
+    reason: str | None = None
     version: str
     commit: str
     date: str
@@ -50,7 +53,7 @@ class Power(BaseModel):
 
 
 def find_powers(folders: Sequence[Path]) -> list[Power]:
-    """Read all ``power/<dataset>.json`` below some folders, by data set.
+    """Read all ``power/<dataset>.json`` below some folders that measured something, by data set.
 
     Raises
     ------
@@ -59,4 +62,5 @@ def find_powers(folders: Sequence[Path]) -> list[Power]:
     """
     paths = [path for folder in folders for path in folder.rglob("power/*.json")]
     found = [check_json(Power, path, "a record of the tests' power") for path in paths]
-    return sorted(found, key=lambda power: (power.dataset, power.data_digest))
+    measured = [power for power in found if power.reason is None]
+    return sorted(measured, key=lambda power: (power.dataset, power.data_digest))
