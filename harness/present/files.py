@@ -32,7 +32,8 @@ def find(folders: Sequence[Path]) -> dict[Path, Record]:
     Raises
     ------
     UserError
-        If there is none, one or a file beside it is damaged, or two are of the same cell.
+        If there is none, one or a file beside it is damaged, a file that it names is absent, or two
+        are of the same cell.
     """
     paths = [
         path

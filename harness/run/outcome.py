@@ -102,7 +102,7 @@ def read_outcome(directory: Path) -> Outcome:
     Raises
     ------
     UserError
-        If either is damaged.
+        If either is damaged, or the history is absent.
     """
     outcome = check_json(Outcome, directory / OUTCOME, "the outcome of a training")
     verify(directory, HISTORY, outcome.files)

@@ -175,6 +175,13 @@ def test_what_a_training_left_is_refused_where_its_end_is_missing(
     assert str(caught.value).startswith(f"{path}: {message}") and "\n" not in str(caught.value)
 
 
+def test_a_history_that_is_lost_is_refused(dataset: Dataset, tmp_path: Path) -> None:
+    train(rnn_vae(steps=1), dataset, tmp_path, CPU)
+    (tmp_path / "history.jsonl").unlink()
+    with pytest.raises(UserError, match=r"history\.jsonl: expected the file .*, found none$"):
+        read_outcome(tmp_path)
+
+
 class Breaking(Model):
     """A model of one number that goes wrong on demand at step 4."""
 
