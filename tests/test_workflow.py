@@ -355,6 +355,21 @@ def test_change_of_a_score_trains_nothing(edit) -> None:
     assert {"Score ls4 on flame, seed 0", "Score gaussian on flame, seed 0"} < jobs
 
 
+def test_change_of_a_control_scores_what_is_drawn_by_it(edit) -> None:
+    jobs = edit("metrics/degradations.py", "\ndef ", "\n#\ndef ")
+    assert {"Score gaussian on flame, seed 0"} < jobs
+    assert not {job for job in jobs if job.startswith("Train ")}
+    assert "Score ls4 on flame, seed 0" not in jobs
+
+
+def test_change_of_a_control_s_function_scores_it(edit) -> None:
+    jobs = edit("config/controls.yaml", "degradations:gaussian", "degradations:white_noise")
+    own = {
+        f"{w} gaussian on {d}, seed 0" for w in ("Describe", "Score") for d in ("flame", "heston")
+    }
+    assert jobs == own | ENDS
+
+
 def test_change_of_the_published_numbers_scores_nothing(edit) -> None:
     jobs = edit("harness/present/published.yaml", "table1:", "#\ntable1:")
     assert jobs == ENDS

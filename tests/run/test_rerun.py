@@ -41,6 +41,7 @@ CELLS: dict[str, Spec] = {
         model="linear",
         seed=0,
         budget="smoke",
+        draw=None,
         protocol=Protocol(),
     ),
 }
