@@ -139,6 +139,10 @@ def test_a_configuration_changes_a_data_set() -> None:
             {"evaluation": {"fits": 0}},
             "here: evaluation.fits: Input should be greater than or equal",
         ),
+        (  # with 18, the smallest p is 1/19, above the level
+            {"evaluation": {"permutations": 18}},
+            "here: evaluation.permutations: Input should be greater than or equal to 19, found 18",
+        ),
     ],
 )
 def test_mistakes_in_the_configuration_get_one_line(change: dict, message: str) -> None:
