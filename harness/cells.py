@@ -143,6 +143,15 @@ def read_cell(directory: Path) -> Spec:
     return check_json(_CellFile, path, "the description of a cell").root
 
 
+def prepared_data(file: Path, dataset: str) -> Path | None:
+    """Return a data set as prepared for the results that a file of a cell lies in, if it is there.
+
+    It is ``data/<dataset>.npz`` in a folder around the file, the nearest one.
+    """
+    around = (folder / "data" / f"{dataset}.npz" for folder in file.resolve().parents)
+    return next(filter(Path.is_file, around), None)
+
+
 class _CellFile(RootModel):
     """The content of ``cell.json``."""
 
