@@ -15,6 +15,7 @@ from harness.tasks import Task
 
 Kind = Literal["training", "reconstruction", "generation"]
 ITERATIONS: dict[Kind, int] = {"training": 100, "reconstruction": 3, "generation": 3}
+RUN_TIMES = "runtime*/*/*.json"  # where records of run times lie in a folder of results
 BATCHES = (16, 4, 1)  # series at once; the next one where memory does not suffice
 SAMPLES = 128  # series whose sampling is part of a model's costs
 
@@ -71,15 +72,17 @@ class RunTime(BaseModel):
     date: str
 
 
+def run_time_files(folder: Path) -> list[Path]:
+    """Return the files of run times below a folder, which may be that of one study."""
+    return [path for path in folder.rglob("*.json") if path.match(RUN_TIMES)]
+
+
 def find_run_times(folder: Path) -> list[RunTime]:
     """Read all run times below a folder, by model and length.
 
     They are ``runtime/<model>/<length>.json`` or, of models of one size, ``runtime_<size>/...``.
     """
-    found = [
-        check_json(RunTime, path, "a record of run times")
-        for path in folder.rglob("runtime*/*/*.json")
-    ]
+    found = [check_json(RunTime, path, "a record of run times") for path in run_time_files(folder)]
     return sorted(found, key=lambda r: (r.model, r.length))
 
 

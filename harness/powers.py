@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict
 
 from harness.checks import check_json
 
+POWERS = "power/*.json"  # where they lie in a folder of results
 ENOUGH = 0.5  # power of a distance on the fault that it is for; with less it says little
 
 
@@ -52,6 +53,11 @@ class Power(BaseModel):
         return tuple(name for name in self.targets if self.on_target(name) < ENOUGH)
 
 
+def power_files(folder: Path) -> list[Path]:
+    """Return the files of powers below a folder, which may be that of them alone."""
+    return [path for path in folder.rglob("*.json") if path.match(POWERS)]
+
+
 def find_powers(folders: Sequence[Path]) -> list[Power]:
     """Read all ``power/<dataset>.json`` below some folders that measured something, by data set.
 
@@ -60,7 +66,7 @@ def find_powers(folders: Sequence[Path]) -> list[Power]:
     UserError
         If a file is no such thing.
     """
-    paths = [path for folder in folders for path in folder.rglob("power/*.json")]
+    paths = [path for folder in folders for path in power_files(folder)]
     found = [check_json(Power, path, "a record of the tests' power") for path in paths]
     measured = [power for power in found if power.reason is None]
     return sorted(measured, key=lambda power: (power.dataset, power.data_digest))
