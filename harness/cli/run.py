@@ -126,7 +126,7 @@ def evaluate(cell: Path, data: Path, description: Path, evaluation: Path) -> int
             if spec.task == "generation":
                 check_scorable(setup.dataset)
             if isinstance(spec, CellSpec):
-                outcome = read_outcome(cell)
+                outcome = read_outcome(cell, spec)
                 weights = cell / "weights.safetensors"
                 done = evaluate_model(spec, setup, outcome, weights, where)
             elif isinstance(spec, CommandSpec):

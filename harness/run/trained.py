@@ -99,7 +99,8 @@ def load_cell(directory: str | Path, data: str | Path | None = None) -> TrainedC
     Raises
     ------
     UserError
-        If it is no cell of a model, its training is missing or has failed, or the data are missing.
+        If it is no cell of a model, its training is missing, failed or was of another cell, or the
+        data are missing.
     """
     directory = Path(directory)
     spec = read_cell(directory)
@@ -116,7 +117,7 @@ def load_cell(directory: str | Path, data: str | Path | None = None) -> TrainedC
         )
     if not prepared.is_file():
         raise UserError(f"{prepared}: no such file")
-    outcome = read_outcome(directory)
+    outcome = read_outcome(directory, spec)
     if outcome.status != "done":
         raise UserError(f"{directory}: expected a finished training, found {outcome.status}")
     dataset = Dataset.load(prepared)
