@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field
 
 from harness.checks import check_json
 from harness.records import Status
@@ -120,11 +120,6 @@ class Cost:
     circumstances: dict[str, Any]
 
 
-def read_costs(path: Path) -> list[Cost]:
-    """Read the record that `harness.measure.costs` wrote."""
-    return TypeAdapter(list[Cost]).validate_json(path.read_bytes())
-
-
 @dataclass(frozen=True)
 class Machine:
     """What the machine can do: operations and bytes a second."""
@@ -156,8 +151,3 @@ class Engine:
     machine: Machine
     speeds: list[Speed]
     circumstances: dict[str, Any]
-
-
-def read_engine(path: Path) -> Engine:
-    """Read the record that `harness.measure.engine` wrote."""
-    return TypeAdapter(Engine).validate_json(path.read_bytes())
