@@ -81,7 +81,17 @@ from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import orthogonal
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
-from harness.contract import Batch, Diverged, Loss, Model, Optimisation, Prediction, Shape, Task
+from harness.contract import (
+    Batch,
+    Diverged,
+    Loss,
+    Model,
+    Optimisation,
+    Prediction,
+    Shape,
+    Task,
+    or_zero,
+)
 
 MIN_VARIANCE = 1e-6  # of an observation, latent or decoded, as released for the decoded one
 MIN_SIGMA = 1e-8  # of the belief's variances
@@ -105,7 +115,7 @@ class CRUConfig:
     transition: Literal["locally_linear", "fast"] = "locally_linear"  # CRU, f-CRU
     latents: int = 20  # n = 2M
     bases: int = 20  # K
-    bandwidth: int = 10  # of the blocks of A_k: entries |i - j| <= bandwidth
+    bandwidth: int = or_zero(10)  # of the blocks of A_k: entries |i - j| <= bandwidth
     units: int = 50  # hidden, of encoder and decoder
     time_scale: float = 9.6  # latent time from t = 0 to 1: 0.2 an hour, 48 hours
     lr: float = 1e-3

@@ -88,7 +88,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import pad, softplus
 
-from harness.contract import Batch, Diverged, Loss, Model, Optimisation, Shape, Task
+from harness.contract import Batch, Diverged, Loss, Model, Optimisation, Shape, Task, or_zero
 
 JITTER = 1e-3  # on the diagonal of K, as released
 
@@ -103,7 +103,7 @@ class GPVAEConfig:
     decoder: Sequence[int] = (256, 256)
     length_scale: float | None = None  # l, the longest, as a share of the time axis; None: one row
     scales: int = 2  # l, l/2, l/4, ...
-    beta: float = 0.2
+    beta: float = or_zero(0.2)
     sigma: float = 0.1
     lr: float = 1e-3
     max_norm: float = 1e4  # of the gradient

@@ -85,7 +85,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from baselines.gap_filling import begin_at_many_scales, hide_anew
-from harness.contract import Batch, Loss, Model, Optimisation, Prediction, Shape, Task
+from harness.contract import Batch, Loss, Model, Optimisation, Prediction, Shape, Task, or_zero
 
 MAX_LOG_VAR = 14.0  # of a value in units of s_d: deviations within a factor of 1000
 GROUPS = (0, 8, 32)  # nodes with 1 to 8, 9 to 32, and more edges are padded among themselves
@@ -101,7 +101,7 @@ class GraFITiConfig:
     heads: int = 4
     frequency: float = 50.0  # highest at the start, cycles over the time range
     lr: float = 1e-3
-    weight_decay: float = 1e-3
+    weight_decay: float = or_zero(1e-3)
     clip_norm: float = 1.0  # of the gradient
 
 

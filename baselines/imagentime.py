@@ -80,7 +80,7 @@ from jaxtyping import Float
 from torch import Generator, Tensor, nn
 from torch.nn.functional import pad, scaled_dot_product_attention, silu
 
-from harness.contract import Batch, Diverged, Loss, Model, Optimisation, Shape, Task
+from harness.contract import Batch, Diverged, Loss, Model, Optimisation, Shape, Task, or_zero
 
 LOG_SIGMA = (-1.2, 1.2)  # mean and deviation of ln sigma in training
 SIGMA_DATA = 0.5
@@ -99,9 +99,9 @@ class ImagenTimeConfig:
     multipliers: Sequence[int] = (1, 2, 4, 4)  # of `width`, finest level first
     blocks: int = 3  # of `enter`; `leave` has one more
     attention: Sequence[int] = (0, 1, 2)  # levels with attention; 0 is the finest
-    dropout: float = 0.1
+    dropout: float = or_zero(0.1)
     lr: float = 1e-4
-    weight_decay: float = 1e-5
+    weight_decay: float = or_zero(1e-5)
     max_norm: float = 1.0  # of the gradient
     steps: int = 18  # of the sampler
     unit_interval: bool = False  # clamp samples to [0, 1]

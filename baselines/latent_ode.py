@@ -61,7 +61,7 @@ from baselines.rubanova import (
     rows_backwards,
     tanh_mlp,
 )
-from harness.contract import TASKS, Batch, Diverged, Shape, Task
+from harness.contract import TASKS, Batch, Diverged, Shape, Task, or_zero
 
 MAX_DOPRI5_STEPS = 100  # between two nodes; trained fields took fewer than 10 in all
 
@@ -72,8 +72,8 @@ class LatentODEConfig:
 
     latents: int = 20  # Z
     rec_dims: int = 40  # H
-    rec_layers: int = 3  # of g, beside the first hidden one
-    gen_layers: int = 3  # of f, beside the first hidden one
+    rec_layers: int = or_zero(3)  # of g, beside the first hidden one
+    gen_layers: int = or_zero(3)  # of f, beside the first hidden one
     units: int = 50  # of f and g
     gru_units: int = 50  # of U, R and N
     solver: Literal["rk4", "dopri5"] = "rk4"

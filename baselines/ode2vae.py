@@ -91,7 +91,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from torchdiffeq import odeint
 
 from baselines.rubanova import hermite, tanh_mlp
-from harness.contract import Batch, Diverged, Loss, Model, Optimisation, Shape, Task
+from harness.contract import Batch, Diverged, Loss, Model, Optimisation, Shape, Task, or_zero
 from ls4.gaussian import log_density
 
 
@@ -103,7 +103,7 @@ class ODE2VAEConfig:
     units: int = 64  # of all hidden layers
     amort_len: int = 8  # A
     sigma: float = 0.1  # LS4's
-    gamma: float = 1.0
+    gamma: float = or_zero(1.0)
     time_scale: float = 10.0
     nodes: int | None = None  # intervals of [0, 1], one solver step in each; by default L - 1
     steps_per_row: int = 4  # of the curriculum: released 2 epochs, of 2 batches on the small sets

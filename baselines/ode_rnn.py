@@ -47,7 +47,7 @@ from torch import Tensor, nn
 
 from baselines.autoregressive import Autoregressive, fed_back
 from baselines.rubanova import init_linear, tanh_mlp
-from harness.contract import Batch, Shape
+from harness.contract import Batch, Shape, or_zero
 
 EULER_STEPS = 50  # in a time range of 1, as released
 
@@ -57,7 +57,7 @@ class ODERNNConfig:
     """Released Physionet settings, except `sigma`."""
 
     latents: int = 20  # H
-    rec_layers: int = 3  # of g, beside the first hidden one
+    rec_layers: int = or_zero(3)  # of g, beside the first hidden one
     units: int = 50  # of g
     gru_units: int = 50  # of U, R and N
     sigma: float = 0.1  # released: 0.01

@@ -69,7 +69,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from harness.contract import Batch, Diverged, Loss, Model, Optimisation, Shape, Task
+from harness.contract import Batch, Diverged, Loss, Model, Optimisation, Shape, Task, or_zero
 from ls4.blocks import Level
 from ls4.layer import S4Layer, parameter_groups
 
@@ -86,7 +86,7 @@ class SaShiMiConfig:
     state: int = 64  # N
     levels: int = 256  # Q
     lr: float = 1e-3
-    lr_patience: int = 20  # epochs without improvement before the rate falls to a fifth
+    lr_patience: int = or_zero(20)  # epochs without improvement before the rate falls to a fifth
 
 
 def smooth_functions(levels: int, width: int) -> Float[Tensor, "Q H"]:

@@ -73,7 +73,7 @@ import torchsde
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from harness.contract import Batch, Diverged, Loss, Model, Optimisation, Shape, Task
+from harness.contract import Batch, Diverged, Loss, Model, Optimisation, Shape, Task, or_zero
 
 MIN_SCALE = 0.5  # of the data, in deviations of all values
 
@@ -93,7 +93,7 @@ class SDEGANConfig:
     init_fields: float = 0.5  # of mu and sigma
     lr_generator: float = 2e-4
     lr_discriminator: float = 1e-3
-    weight_decay: float = 0.01
+    weight_decay: float = or_zero(0.01)
 
 
 # -- networks ------------------------------------------------------------------------------------

@@ -64,7 +64,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, mse_loss
 
-from harness.contract import Batch, Diverged, Loss, Model, Optimisation, Shape, Task
+from harness.contract import Batch, Diverged, Loss, Model, Optimisation, Shape, Task, or_zero
 
 ALREADY_RIGHT = 0.15  # L_D at which the discriminator is left as it is
 
@@ -75,8 +75,8 @@ class TimeGANConfig:
 
     hidden: int = 24  # h
     layers: int = 3  # of every network but S, which has one less
-    embedding_steps: int = 10_000  # released: 50,000
-    supervised_steps: int = 10_000  # released: 50,000; all steps after these are joint
+    embedding_steps: int = or_zero(10_000)  # released: 50,000
+    supervised_steps: int = or_zero(10_000)  # released: 50,000; all steps after these are joint
     lr: float = 1e-3
 
 

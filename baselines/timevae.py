@@ -60,7 +60,7 @@ from torch.nn.functional import one_hot, softplus
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from baselines.rubanova import kl_from_prior
-from harness.contract import Batch, Loss, Model, NegElbo, Optimisation, Shape, Task
+from harness.contract import Batch, Loss, Model, NegElbo, Optimisation, Shape, Task, or_zero
 from ls4.gaussian import normal
 
 SIGMA_MIN = 0.05  # where it is learnt
@@ -81,7 +81,7 @@ class TimeVAEConfig:
     sigma: float | None = None  # None: learnt
     noise: bool = True  # whether samples contain the observation noise
     lr: float = 1e-3
-    lr_patience: int = 30  # epochs without a lower loss before the rate halves
+    lr_patience: int = or_zero(30)  # epochs without a lower loss before the rate halves
 
 
 class Component(nn.Module):

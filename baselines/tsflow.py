@@ -88,7 +88,7 @@ from scipy.optimize import minimize
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from harness.contract import Batch, Diverged, Loss, Model, Optimisation, Shape, Task
+from harness.contract import Batch, Diverged, Loss, Model, Optimisation, Shape, Task, or_zero
 from ls4.blocks import TimeEmbedding
 from ls4.gaussian import normal
 from ls4.layer import SSM, gated, kernels_at_once, parameter_groups
@@ -108,7 +108,7 @@ class TSFlowConfig:
     prior: Literal["kernel", "gaussian"] = "kernel"
     season: int | None = None  # rows; None: no periodic kernel
     shrinkage: float = 0.0  # of the Gaussian's covariance towards a multiple of the identity
-    s_min: float = 0.001
+    s_min: float = or_zero(0.001)
     s_max: float = 1.0
     solver_steps: int = 16
     diffusion_steps: int = 100  # T

@@ -129,24 +129,6 @@ def read_manifest(path: Path = MANIFEST) -> Manifest:
         raise DataError(f"{path}: {where}: {first['msg']}") from None
 
 
-def fetch(
-    source_name: str, target_dir: Path, mirror: Path | None = None, manifest: Manifest | None = None
-) -> list[FetchResult]:
-    """Put all files of one source into the data folder.
-
-    Raises
-    ------
-    DataError
-        As `fetch_file`, or if the manifest has no such source.
-    """
-    manifest = manifest or read_manifest()
-    if source_name not in manifest.sources:
-        known = ", ".join(manifest.sources)
-        raise DataError(f"manifest: expected one of the sources {known}, found {source_name!r}")
-    files = manifest.sources[source_name].files
-    return [_fetch(source_name, file, Path(target_dir), mirror) for file in files]
-
-
 def fetch_file(
     path: str, target_dir: Path, mirror: Path | None = None, manifest: Manifest | None = None
 ) -> FetchResult:

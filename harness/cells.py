@@ -82,9 +82,10 @@ class CellSpec(_Identity):
 
 
 class ControlSpec(_Identity):
-    """A row that nobody trains."""
+    """A row that nobody trains; `draw` names the function of one that generates."""
 
     kind: Literal["control"] = "control"
+    draw: str | None
     protocol: Protocol | None = None
 
 
@@ -142,6 +143,15 @@ def read_cell(directory: Path) -> Spec:
     return check_json(_CellFile, path, "the description of a cell").root
 
 
+def prepared_data(file: Path, dataset: str) -> Path | None:
+    """Return a data set as prepared for the results that a file of a cell lies in, if it is there.
+
+    It is ``data/<dataset>.npz`` in a folder around the file, the nearest one.
+    """
+    around = (folder / "data" / f"{dataset}.npz" for folder in file.resolve().parents)
+    return next(filter(Path.is_file, around), None)
+
+
 class _CellFile(RootModel):
     """The content of ``cell.json``."""
 
@@ -184,6 +194,26 @@ def controls_of(settings: Settings, task: Task, dataset: str) -> list[str]:
         *catalogue.controls_of(task),
         *(name for name, control in own.items() if task in control.tasks),
     ]
+
+
+def draw_of(description: DatasetFile, control: str) -> str | None:
+    """Return the function that draws a control's series on a data set; None if it predicts.
+
+    Raises
+    ------
+    UserError
+        If there is no such control.
+    """
+    known = catalogue.controls() | description.controls
+    if control not in known:
+        raise UserError(f"expected a control of {', '.join(known)}, found {control!r}")
+    return known[control].draw
+
+
+def scoring_modules(spec: Spec, description: DatasetFile) -> list[str]:
+    """Return the modules of functions, named in YAML files, that a cell's scores depend on."""
+    draw = [spec.draw] if isinstance(spec, ControlSpec) and spec.draw else []
+    return [name.partition(":")[0] for name in (*description.scoring_references, *draw)]
 
 
 def traces(settings: Settings) -> dict[Cell, list[int]]:
@@ -233,7 +263,8 @@ def describe_cell(settings: Settings, cell: Cell) -> Spec:
     Raises
     ------
     UserError
-        If a model has no training for the budget, or a file of the catalogue is wrong.
+        If a model has no training for the budget, there is no such control, or a file of the
+        catalogue is wrong.
     """
     identity = {
         "task": cell.task,
@@ -244,7 +275,8 @@ def describe_cell(settings: Settings, cell: Cell) -> Spec:
         "protocol": settings.protocol if cell.task in HIDING else None,
     }
     if cell.control:
-        return ControlSpec(**identity)
+        draw = draw_of(describe_dataset(settings, cell.dataset), cell.model)
+        return ControlSpec(**identity, draw=draw)
     for block in settings.grid:
         for entry in block.models:
             for name, model, changes in sweeps.variants(entry):

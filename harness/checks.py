@@ -67,7 +67,8 @@ def check_json(kind: type[K], path: Path, name: str) -> K:
 def model_config(model_class: type, fields: dict[str, Any], where: str) -> Any:
     """Build a model's frozen config dataclass from its differences; unknown fields are refused.
 
-    So are numbers below 0 where the default is not: sizes, counts, rates and deviations.
+    So are numbers that are not above 0 where the default is: sizes, counts, rates and deviations.
+    0 is taken where the default is 0 and where the dataclass says so (`harness.contract.or_zero`).
 
     Raises
     ------
@@ -88,8 +89,11 @@ def model_config(model_class: type, fields: dict[str, Any], where: str) -> Any:
         raise UserError(f"{where}: expected finite numbers, found {fields}") from None
     for f in dataclasses.fields(config_class):
         value = getattr(config, f.name)
-        if _lowest(value) < 0 <= _lowest(f.default) < math.inf:
-            raise UserError(f"{where}: {f.name}: expected 0 or more, found {value}")
+        lowest, default = _lowest(value), _lowest(f.default)
+        zero = default == 0 or "zero" in f.metadata
+        if 0 <= default < math.inf and (lowest < 0 or (lowest == 0 and not zero)):
+            expected = "0 or more" if zero else "more than 0"
+            raise UserError(f"{where}: {f.name}: expected {expected}, found {value}")
     return config
 
 
@@ -161,7 +165,8 @@ def _lowest(value: Any) -> int | float:
     """Return the lowest number in a field; infinity where there is none."""
     if isinstance(value, list | tuple):
         return min(map(_lowest, value), default=math.inf)
-    return value if isinstance(value, int | float) else math.inf
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return value if is_number else math.inf
 
 
 def _first(error: ValidationError) -> str:

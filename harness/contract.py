@@ -8,7 +8,7 @@ Missing values are a mask, never NaN: ``x`` is 0 wherever ``mask`` is 0.
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
@@ -20,11 +20,19 @@ from harness.tasks import TASKS, Task
 
 __all__ = [
     "FINAL_STEP", "TASKS", "Batch", "Diverged", "Loss", "Model", "NegElbo", "Optimisation",
-    "Prediction", "Shape", "Task",
+    "Prediction", "Shape", "Task", "or_zero",
 ]  # fmt: skip
 
 # An optimiser step after every warm-up and curriculum: the loss there is a model's final objective.
 FINAL_STEP = 10**9
+
+
+def or_zero(default: Any) -> Any:
+    """Return a config field, above 0 by default, where 0 means something, too: no weight decay.
+
+    `harness.checks.model_config` refuses 0 in the others: sizes, counts, rates and deviations.
+    """
+    return field(default=default, metadata={"zero": True})
 
 
 class Diverged(RuntimeError):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, TypeAdapter
+from pydantic import Field
 
 from harness.checks import Frozen, check_json
 from harness.records import Status
@@ -15,6 +15,7 @@ from harness.tasks import Task
 
 Kind = Literal["training", "reconstruction", "generation"]
 ITERATIONS: dict[Kind, int] = {"training": 100, "reconstruction": 3, "generation": 3}
+RUN_TIMES = "runtime*/*/*.json"  # where records of run times lie in a folder of results
 BATCHES = (16, 4, 1)  # series at once; the next one where memory does not suffice
 SAMPLES = 128  # series whose sampling is part of a model's costs
 
@@ -67,15 +68,17 @@ class RunTime(Frozen):
     date: str
 
 
+def run_time_files(folder: Path) -> list[Path]:
+    """Return the files of run times below a folder, which may be that of one study."""
+    return [path for path in folder.rglob("*.json") if path.match(RUN_TIMES)]
+
+
 def find_run_times(folder: Path) -> list[RunTime]:
     """Read all run times below a folder, by model and length.
 
     They are ``runtime/<model>/<length>.json`` or, of models of one size, ``runtime_<size>/...``.
     """
-    found = [
-        check_json(RunTime, path, "a record of run times")
-        for path in folder.rglob("runtime*/*/*.json")
-    ]
+    found = [check_json(RunTime, path, "a record of run times") for path in run_time_files(folder)]
     return sorted(found, key=lambda r: (r.model, r.length))
 
 
@@ -113,11 +116,6 @@ class Cost:
     circumstances: dict[str, Any]
 
 
-def read_costs(path: Path) -> list[Cost]:
-    """Read the record that `harness.measure.costs` wrote."""
-    return TypeAdapter(list[Cost]).validate_json(path.read_bytes())
-
-
 @dataclass(frozen=True)
 class Machine:
     """What the machine can do: operations and bytes a second."""
@@ -149,8 +147,3 @@ class Engine:
     machine: Machine
     speeds: list[Speed]
     circumstances: dict[str, Any]
-
-
-def read_engine(path: Path) -> Engine:
-    """Read the record that `harness.measure.engine` wrote."""
-    return TypeAdapter(Engine).validate_json(path.read_bytes())

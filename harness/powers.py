@@ -6,6 +6,7 @@ from pathlib import Path
 from harness.checks import Frozen, check_json
 
 LEVEL = 0.05  # of every two-sample test: the largest p that tells two sets of series apart
+POWERS = "power/*.json"  # where they lie in a folder of results
 ENOUGH = 0.5  # power of a distance on the fault that it is for; with less it says little
 
 
@@ -20,6 +21,8 @@ class Power(Frozen):
         By fault, then by distance and "all": share of the splits in which it is told apart.
     targets : dict
         The fault that each distance is for.
+    reason : str, optional
+        Why nothing was measured, where the data cannot be had.
     """
 
     format: int = 1
@@ -32,6 +35,7 @@ class Power(Frozen):
     level: float
     shares: dict[str, dict[str, float]]
     targets: dict[str, str]
+    reason: str | None = None
     version: str
     commit: str
     date: str
@@ -46,14 +50,20 @@ class Power(Frozen):
         return tuple(name for name in self.targets if self.on_target(name) < ENOUGH)
 
 
+def power_files(folder: Path) -> list[Path]:
+    """Return the files of powers below a folder, which may be that of them alone."""
+    return [path for path in folder.rglob("*.json") if path.match(POWERS)]
+
+
 def find_powers(folders: Sequence[Path]) -> list[Power]:
-    """Read all ``power/<dataset>.json`` below some folders, by data set.
+    """Read all ``power/<dataset>.json`` below some folders that measured something, by data set.
 
     Raises
     ------
     UserError
         If a file is no such thing.
     """
-    paths = [path for folder in folders for path in folder.rglob("power/*.json")]
+    paths = [path for folder in folders for path in power_files(folder)]
     found = [check_json(Power, path, "a record of the tests' power") for path in paths]
-    return sorted(found, key=lambda power: (power.dataset, power.data_digest))
+    measured = [power for power in found if power.reason is None]
+    return sorted(measured, key=lambda power: (power.dataset, power.data_digest))

@@ -210,10 +210,12 @@ def verify(folder: Path, name: str, files: dict[str, str]) -> Path:
     Raises
     ------
     UserError
-        If the file is there and is not what the record says.
+        If the file is absent, or another one, where the record names it.
     """
     path = folder / name
-    if name in files and path.exists() and sha256(path) != files[name]:
+    if name in files and not path.exists():
+        raise UserError(f"{path}: expected the file of sha256 {files[name]}, found none")
+    if name in files and sha256(path) != files[name]:
         raise UserError(f"{path}: damaged: expected the file of sha256 {files[name]}")
     return path
 

@@ -63,6 +63,7 @@ from harness.contract import (
     Prediction,
     Shape,
     Task,
+    or_zero,
 )
 from ls4.blocks import GaussianNetwork, Network
 from ls4.gaussian import kl_divergence, log_density, normal
@@ -83,7 +84,7 @@ class LatentConfig:
     output: Literal["identity", "sigmoid"] = "identity"
     log_std_range: tuple[float, float] = (-7.0, 5.0)
     lr: float = 1e-3
-    lr_patience: int = 20  # epochs without improvement before the learning rate halves
+    lr_patience: int = or_zero(20)  # epochs without improvement before the learning rate halves
     cosine_steps: int | None = None  # instead: the rate falls to 0 like a cosine in so many steps
 
 

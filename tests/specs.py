@@ -41,7 +41,10 @@ def cell(
 
 def control(model: str, seed: int = 0, budget: str = "smoke") -> ControlSpec:
     """Describe a control of generation on sines."""
-    return ControlSpec(task="generation", dataset="sines", model=model, seed=seed, budget=budget)
+    draw = catalogue.controls()[model].draw
+    return ControlSpec(
+        task="generation", dataset="sines", model=model, seed=seed, budget=budget, draw=draw
+    )
 
 
 def command(words: str, **changes: Any) -> CommandSpec:

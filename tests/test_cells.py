@@ -11,11 +11,13 @@ from harness.cells import (
     Cell,
     CellSpec,
     CommandSpec,
+    ControlSpec,
     Scoring,
     cells,
     describe_cell,
     describe_dataset,
     read_cell,
+    scoring_modules,
     traces,
 )
 from harness.checks import check
@@ -137,6 +139,10 @@ def test_a_configuration_changes_a_data_set() -> None:
             {"evaluation": {"fits": 0}},
             "here: evaluation.fits: Input should be greater than or equal",
         ),
+        (  # with 18, the smallest p is 1/19, above the level
+            {"evaluation": {"permutations": 18}},
+            "here: evaluation.permutations: Input should be greater than or equal to 19, found 18",
+        ),
     ],
 )
 def test_mistakes_in_the_configuration_get_one_line(change: dict, message: str) -> None:
@@ -149,6 +155,29 @@ def test_a_control_of_another_task_is_refused() -> None:
     block = configuration()["grid"][0] | {"controls": ["gp"]}
     with pytest.raises(UserError, match=r"grid: expected controls of generation on .* found 'gp'"):
         cells(settings(grid=[block]))
+
+
+def test_a_control_is_described_by_the_function_that_draws_it() -> None:
+    config = settings()
+    for dataset, control, draw in (
+        ("solar_weekly", "gaussian", "metrics.degradations:gaussian"),
+        ("solar_weekly", "persistence", None),
+        ("heston", "perfect", catalogue.dataset("heston").controls["perfect"].draw),
+    ):
+        found = describe_cell(config, Cell("generation", dataset, control, 0, control=True))
+        assert isinstance(found, ControlSpec) and found.draw == draw
+        assert found.digest != found.model_copy(update={"draw": "mine:drawn"}).digest
+    with pytest.raises(UserError, match=r"expected a control of noise_floor, .*'gausian'"):
+        describe_cell(config, Cell("generation", "solar_weekly", "gausian", 0, control=True))
+
+
+def test_scores_of_a_control_depend_on_its_module() -> None:
+    sines, heston = map(catalogue.dataset, ("sines", "heston"))
+    assert scoring_modules(specs.control("gaussian"), sines) == ["metrics.degradations"]
+    assert scoring_modules(specs.control("persistence"), sines) == []
+    assert scoring_modules(specs.cell(), sines) == []
+    own = scoring_modules(specs.cell(), heston)
+    assert "metrics.heston" in own and "metrics.degradations" not in own
 
 
 def test_a_control_of_one_data_set_is_known_on_that_one_only() -> None:

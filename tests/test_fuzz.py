@@ -102,7 +102,8 @@ def weights() -> dict[str, torch.Tensor]:
 
 
 def outcome() -> Outcome:
-    return Outcome("done", None, "steps", 4, None, None, None, 1.5, 0, 6, "c", "d", {"threads": 1})
+    of = specs.cell().digest
+    return Outcome("done", None, "steps", 4, None, None, None, 1.5, 0, 6, of, "d", {"threads": 1})
 
 
 def trained(path: Path) -> None:
@@ -183,11 +184,13 @@ READERS = [
         checked=True,
     ),
     Reader("weights.safetensors", trained, read_weights, checked=True),
-    Reader("train.json", trained, lambda p: asdict(read_outcome(p.parent)), checked=True),
+    Reader(
+        "train.json", trained, lambda p: asdict(read_outcome(p.parent, specs.cell())), checked=True
+    ),
     Reader(
         "history.jsonl",
         trained,
-        lambda p: (read_outcome(p.parent), files.history(p.parent))[1],
+        lambda p: (read_outcome(p.parent, specs.cell()), files.history(p.parent))[1],
         checked=True,
     ),
     Reader("config.yaml", config("demo.yaml"), settings, settings=True),

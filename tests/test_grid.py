@@ -61,12 +61,15 @@ def test_mistakes_in_a_data_set(changes: dict, message: str, tmp_path: Path) -> 
     [
         (specs.cell(config={"widht": 8}), "ls4.yaml: unknown field 'widht'"),
         (specs.cell(config={"width": "8"}), "ls4.yaml: width: Input should be a valid integer"),
-        (specs.cell(config={"latent": -3}), "ls4.yaml: latent: expected 0 or more, found -3"),
+        (specs.cell(config={"latent": -3}), "ls4.yaml: latent: expected more than 0, found -3"),
+        (specs.cell(config={"width": 0}), "ls4.yaml: width: expected more than 0, found 0"),
         (
             specs.cell(config={"pool": [2, -3]}),
-            r"ls4.yaml: pool: expected 0 or more, found .2, -3",
+            r"ls4.yaml: pool: expected more than 0, found .2, -3",
         ),
-        (specs.cell(config={"lr": -0.1}), "ls4.yaml: lr: expected 0 or more, found -0.1"),
+        (specs.cell(config={"lr": -0.1}), "ls4.yaml: lr: expected more than 0, found -0.1"),
+        (specs.cell(config={"lr_patience": -1}), "lr_patience: expected 0 or more, found -1"),
+        (specs.cell(config={"d_temb": -1}), "d_temb: expected 0 or more, found -1"),
         (specs.cell("ls4.released:LS5"), "module ls4.released has no 'LS5'"),
         (TIMEGAN, "expected a model of interpolation, found one of gen"),
     ],
@@ -78,6 +81,11 @@ def test_mistakes_in_a_model(spec: cells.CellSpec, message: str, tmp_path: Path)
 
 def test_a_number_may_be_below_0_where_the_default_is(tmp_path: Path) -> None:
     check(tmp_path, describe({}, [specs.cell(config={"log_std_range": [-2.0, 1.0]})]))
+
+
+@pytest.mark.parametrize("field", ["lr_patience", "d_temb"])
+def test_a_number_may_be_0_where_that_means_something(field: str, tmp_path: Path) -> None:
+    check(tmp_path, describe({}, [specs.cell(config={field: 0})]))
 
 
 @pytest.mark.parametrize("text", ["def f(:", "import math\nmath.nothing", "\0"])

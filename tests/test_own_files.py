@@ -86,7 +86,9 @@ def test_prepare_refuses_an_absent_file_and_writes_nothing(checkout: Path, tmp_p
 
 def test_generation_wants_complete_series_on_one_grid(tmp_path: Path) -> None:
     def spec(task: str) -> ControlSpec:
-        return ControlSpec(task=task, dataset="mine", model="mean", seed=0, budget="smoke")  # type: ignore[arg-type]
+        return ControlSpec(
+            task=task, dataset="mine", model="mean", seed=0, budget="smoke", draw=None
+        )  # type: ignore[arg-type]
 
     gaps = np.random.default_rng(0).normal(size=(10, 5))
     gaps[0, 0] = np.nan

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -60,6 +61,16 @@ def test_mistakes_get_one_line(folder: Path, tmp_path: Path) -> None:
         load_cell(new)
     with pytest.raises(UserError, match=r"none\.npz: no such file"):
         load_cell(folder, tmp_path / "none.npz")
+
+
+def test_a_cell_may_lie_anywhere(folder: Path, tmp_path: Path) -> None:
+    moved, data = tmp_path / "moved", folder.parents[3] / "data" / "sines.npz"
+    shutil.copytree(folder, moved)
+    with pytest.raises(UserError, match=r"moved: expected data/sines\.npz in a folder around it"):
+        load_cell(moved)
+    assert load_cell(moved, data).spec == specs.cell()
+    shutil.copytree(data.parent, tmp_path / "data")
+    assert load_cell(moved).spec == specs.cell()
 
 
 def test_the_door_is_light_and_has_nothing_else() -> None:

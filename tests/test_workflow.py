@@ -374,6 +374,21 @@ def test_change_of_what_is_presented_scores_nothing(edit, file: str, old: str, n
     assert edit(file, old, new) == ENDS
 
 
+def test_change_of_a_control_scores_what_is_drawn_by_it(edit) -> None:
+    jobs = edit("metrics/degradations.py", "\ndef ", "\n#\ndef ")
+    assert {"Score gaussian on flame, seed 0"} < jobs
+    assert not {job for job in jobs if job.startswith("Train ")}
+    assert "Score ls4 on flame, seed 0" not in jobs
+
+
+def test_change_of_a_control_s_function_scores_it(edit) -> None:
+    jobs = edit("config/controls.yaml", "degradations:gaussian", "degradations:white_noise")
+    own = {
+        f"{w} gaussian on {d}, seed 0" for w in ("Describe", "Score") for d in ("flame", "heston")
+    }
+    assert jobs == own | ENDS
+
+
 def test_another_mirror_reruns_nothing_but_a_look_at_the_files(edit) -> None:
     assert edit("config/config.yaml", "budget:", "mirror: elsewhere\nbudget:") == set()
 

@@ -35,15 +35,14 @@ def rerun(
     It says what differs this time, such as processor and versions; docs/experiments.md says how
     near the two should then be.
     """
-    from harness import records
+    from harness import cells, records
 
     old = records.read(record)
     out = out or Path("results/rerun") / old.task / old.dataset / old.model / str(old.seed)
     if (out / record.name).exists():
         raise UserError(f"{out / record.name}: exists; remove it or name another folder with --out")
-    beside = record.resolve().parents[4] / "data" / f"{old.dataset}.npz"
-    if prepared is None and beside.is_file():
-        prepared = beside
+    seeds = _seeds(record, old)
+    prepared = prepared or cells.prepared_data(record, old.dataset)
 
     import torch
 
@@ -56,7 +55,7 @@ def rerun(
     torch.set_num_threads(old.threads)  # another number changes the last bits
     with device() as where:
         new = again.rerun(spec, scoring, dataset, out, where).record
-    _print(old, new, _seeds(record, old))
+    _print(old, new, seeds)
     print(f"{out / record.name}")
     return 0
 

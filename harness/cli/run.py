@@ -126,7 +126,7 @@ def evaluate(cell: Path, data: Path, description: Path, evaluation: Path) -> int
             if spec.task == "generation":
                 check_scorable(setup.dataset)
             if isinstance(spec, CellSpec):
-                outcome = read_outcome(cell)
+                outcome = read_outcome(cell, spec)
                 weights = cell / "weights.safetensors"
                 done = evaluate_model(spec, setup, outcome, weights, where)
             elif isinstance(spec, CommandSpec):
@@ -143,29 +143,40 @@ def evaluate(cell: Path, data: Path, description: Path, evaluation: Path) -> int
 
 def power(data: Path, description: Path, evaluation: Path, out: Path) -> int:
     """Measure which known faults the two-sample tests can see on a data set."""
-    from datasets.base import Dataset
+    from datasets.base import Dataset, Unavailable
     from harness import records
     from harness.run.generation import ScoringSetup
-    from harness.run.power import measure_power
+    from harness.run.power import measure_power, unmeasured
 
-    setup = ScoringSetup(Dataset.load(data), read_scoring(description, evaluation))
-    records.write(measure_power(setup), out)
+    scoring = read_scoring(description, evaluation)
+    try:
+        dataset = Dataset.load(data)
+    except Unavailable as missing:
+        found = unmeasured(data.stem, scoring, str(missing))
+    else:
+        found = measure_power(ScoringSetup(dataset, scoring))
+    records.write(found, out)
     return written([out])
 
 
 def trace(cell: Path, steps: list[int], data: Path, description: Path, evaluation: Path) -> int:
     """Follow a cell's scores over its training, past the step where it stops."""
-    from datasets.base import Dataset
+    from datasets.base import Dataset, Unavailable
     from harness.cells import CellSpec, read_cell
     from harness.run.devices import device
     from harness.run.generation import ScoringSetup
-    from harness.run.trace import trace
+    from harness.run.trace import trace, untraced
 
     spec = read_cell(cell)
     if not isinstance(spec, CellSpec) or spec.task != "generation":
         raise UserError(f"{cell}: expected a model's cell of generation, found {spec.model}")
-    setup = ScoringSetup(Dataset.load(data), read_scoring(description, evaluation))
-    with device() as where:
-        found = trace(spec, setup, steps, cell, where)
-    print(f"{len(found.points)} points")
+    scoring = read_scoring(description, evaluation)
+    try:
+        dataset = Dataset.load(data)
+    except Unavailable as missing:
+        found = untraced(spec, steps, str(missing), cell)
+    else:
+        with device() as where:
+            found = trace(spec, ScoringSetup(dataset, scoring), steps, cell, where)
+    print(f"{sum(not point.reason for point in found.points)} of {len(found.points)} points")
     return 0

@@ -8,12 +8,13 @@ from pathlib import Path
 
 from datasets.files import replacing
 from harness.errors import UserError
-from harness.present.files import HISTORY, RECORD, SUMMARY
-from harness.present.paired import ERRORS
+from harness.measurements import RUN_TIMES, run_time_files
+from harness.powers import POWERS, power_files
+from harness.present.files import ERRORS, HISTORY, RECORD, SUMMARY, record_files
 from harness.traces import TRACE
 
 OF_A_CELL = (RECORD, HISTORY, SUMMARY, ERRORS, TRACE)
-OF_STUDIES = ("power/*.json", "runtime/*/*.json")
+OF_STUDIES = (POWERS, RUN_TIMES)
 
 
 def collect(records: Path, out: Path) -> list[Path]:
@@ -33,7 +34,9 @@ def collect(records: Path, out: Path) -> list[Path]:
     UserError
         If there is nothing to keep.
     """
-    found = sorted(path for path in records.rglob("*") if _is_kept(path))
+    of_cells = [path.with_name(name) for path in record_files(records) for name in OF_A_CELL]
+    of_studies = [*power_files(records), *run_time_files(records)]
+    found = sorted([*filter(Path.is_file, of_cells), *of_studies])
     if not found:
         raise UserError(
             f"{records}: expected {RECORD}, {' or '.join(OF_STUDIES)} below, found none"
@@ -43,9 +46,3 @@ def collect(records: Path, out: Path) -> list[Path]:
         with replacing(copy) as part:
             shutil.copyfile(path, part)
     return copies
-
-
-def _is_kept(path: Path) -> bool:
-    if path.name in OF_A_CELL:
-        return (path.parent / RECORD).exists()
-    return any(path.match(pattern) for pattern in OF_STUDIES)

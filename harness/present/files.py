@@ -24,22 +24,22 @@ ERRORS = "errors.npz"  # `harness.present.paired` reads it
 ARTIFACTS = "mlflow"  # folder of a database of runs and their files
 
 
+def record_files(folder: Path) -> list[Path]:
+    """Return the records below a folder, without the copies that MLflow keeps below ``mlflow/``."""
+    found = folder.rglob(RECORD)
+    return [path for path in found if ARTIFACTS not in path.relative_to(folder).parts]
+
+
 def find(folders: Sequence[Path]) -> dict[Path, Record]:
     """Read the records below some folders, by their cells' directories.
-
-    Copies that MLflow keeps, below ``mlflow/``, are left out.
 
     Raises
     ------
     UserError
-        If there is none, one or a file beside it is damaged, or two are of the same cell.
+        If there is none, one or a file beside it is damaged, a file that it names is absent, or two
+        are of the same cell.
     """
-    paths = [
-        path
-        for folder in folders
-        for path in folder.rglob(RECORD)
-        if ARTIFACTS not in path.relative_to(folder).parts
-    ]
+    paths = [path for folder in folders for path in record_files(folder)]
     if not paths:
         raise UserError(f"{', '.join(map(str, folders))}: no {RECORD} below")
     found = {path.parent: records.read(path) for path in paths}

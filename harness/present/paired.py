@@ -14,9 +14,9 @@ import pandas as pd
 
 from datasets.files import load_arrays
 from harness.errors import UserError
+from harness.present.files import ERRORS
 from metrics.paired import Interval, SeriesErrors, differences, mean_difference, skill
 
-ERRORS = "errors.npz"
 SUMS = {"mse": "squared", "crps": "crps"}  # of a record, by the quantity that they are of
 BOUND = "neg_elbo"  # of a record; only models with a bound have it
 

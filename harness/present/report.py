@@ -14,7 +14,7 @@ from harness.powers import find_powers
 from harness.present import frame, provenance, run_times, tables
 from harness.present.comparison import comparisons
 from harness.present.decisions import decided
-from harness.present.figures.style import CAPTIONS
+from harness.present.figures.style import read_captions
 from harness.present.leaderboard.board import boards
 from harness.present.leaderboard.measures import VERDICT, bests
 from harness.present.quantities import CHANCE
@@ -204,12 +204,11 @@ def _lines(cells: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _figures(folder: Path) -> list[dict[str, str]]:
-    captions = json.loads((folder / CAPTIONS).read_text(encoding="utf-8"))
     return [
         {
             "stem": stem,
             "caption": caption,
             "png": base64.b64encode((folder / f"{stem}.png").read_bytes()).decode(),
         }
-        for stem, caption in captions.items()
+        for stem, caption in read_captions(folder).items()
     ]

@@ -10,7 +10,7 @@ from harness.contract import Model, Shape, Task
 from harness.errors import UserError
 from harness.grid import resolve
 from harness.run.memory import OutOfMemory, raising_out_of_memory
-from harness.run.outcome import read_weights
+from harness.run.outcome import make_again, read_weights
 from harness.run.streams import seed_of
 from harness.run.view import View
 
@@ -51,7 +51,19 @@ def calibrate(model: Model, dataset: Dataset, task: Task) -> None:
 
 
 def load_trained(spec: CellSpec, dataset: Dataset, weights: Path, device: torch.device) -> Model:
-    """Build a model and load its trained weights."""
-    model = build(spec, dataset, device)
-    model.load_state_dict(read_weights(weights))
+    """Build a model and load its trained weights.
+
+    Raises
+    ------
+    UserError
+        If the weights are absent, damaged, or of a model with other parameters.
+    """
+    model, state = build(spec, dataset, device), read_weights(weights)
+    try:
+        model.load_state_dict(state)
+    except RuntimeError:
+        raise UserError(
+            f"{weights}: expected the parameters of {spec.class_}, found others;"
+            f" {make_again(weights)}"
+        ) from None
     return model.eval()

@@ -11,7 +11,15 @@ import torch
 
 from datasets.files import sha256
 from harness import records
-from harness.cells import AddedSpec, CellSpec, CommandSpec, ControlSpec, Scoring, Spec
+from harness.cells import (
+    AddedSpec,
+    CellSpec,
+    CommandSpec,
+    ControlSpec,
+    Scoring,
+    Spec,
+    scoring_modules,
+)
 from harness.contract import Diverged, Prediction
 from harness.records import FORMAT, Record, Score, Status, circumstances
 from harness.run import generation, prediction, summary
@@ -162,7 +170,7 @@ def _evaluate(
         except OutOfMemory as error:
             status, reason = "oom", f"sampling or scoring: {error}"
     dataset = setup.dataset
-    own = [reference.partition(":")[0] for reference in setup.description.scoring_references]
+    own = scoring_modules(spec, setup.description)
     record = Record(
         **_identity(spec, setup.scoring),
         code_hash=digest([code_hash(__name__, *own), outcome.code_hash if outcome else None]),

@@ -14,7 +14,6 @@ import torch
 from jaxtyping import Float
 
 from datasets.base import Dataset
-from harness import catalogue
 from harness.cells import CellSpec, ControlSpec, Scoring
 from harness.checks import load
 from harness.config import DatasetFile, Evaluation
@@ -244,9 +243,7 @@ def control_scores(
     Diverged
         If a sample is not finite.
     """
-    own = setup.description.controls.get(spec.model)
-    draw = (own or catalogue.controls()[spec.model]).draw
-    if draw is None:
+    if spec.draw is None:
         fit = persistence(setup.test[setup.evaluated])
         scores = [
             Score(name="prediction_literal", value=fit.literal, n=fit.n_test),
@@ -254,11 +251,12 @@ def control_scores(
         ]
         return None, scores, {"prediction": fit.errors[None]}
     n, rng = len(setup.test), numpy_stream(spec, "control")
-    if own is None:
-        samples = load(draw)(setup.train, n, rng)
-    else:  # in the unit before scaling
+    draw = load(spec.draw)
+    if spec.model in setup.description.controls:  # in the unit before scaling
         scaling = setup.dataset.scaling
-        samples = scaling.apply(load(draw)(scaling.undo(setup.train), n, rng))
+        samples = scaling.apply(draw(scaling.undo(setup.train), n, rng))
+    else:
+        samples = draw(setup.train, n, rng)
     _check_finite(samples)
     return samples, *score(setup, samples, device)
 

@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from datasets.files import replacing, sha256
+from harness.cells import CellSpec
 from harness.checks import check_json
 from harness.errors import UserError
 from harness.records import Ending, Status, verify, write_checked, write_text
@@ -78,32 +79,47 @@ def read_weights(path: Path) -> State:
     UserError
         If the file is absent or damaged; the message says how to make it again.
     """
-    again = f"make it again with: snakemake --cores all --force -- {path}"
     if not path.is_file():
-        raise UserError(f"{path}: no such file; {again}")
+        raise UserError(f"{path}: no such file; {make_again(path)}")
     try:
         with safe_open(path, framework="pt") as file:
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             expected = (file.metadata() or {}).get("sha256")
     except (SafetensorError, OSError, ValueError, RuntimeError):
-        raise UserError(f"{path}: damaged: not weights; {again}") from None
+        raise UserError(f"{path}: damaged: not weights; {make_again(path)}") from None
+    if expected is None:
+        raise UserError(
+            f"{path}: expected weights with a digest, found those of an earlier version;"
+            f" {make_again(path)}"
+        )
     if expected != _digest(state):
-        raise UserError(f"{path}: damaged: not the weights that were written; {again}")
+        raise UserError(f"{path}: damaged: not the weights that were written; {make_again(path)}")
     return state
+
+
+def make_again(path: Path) -> str:
+    """Return the end of a message: the command that makes a training's output again."""
+    return f"make it again with: snakemake --cores all --force -- {path}"
 
 
 def _digest(state: State) -> str:
     return hashlib.sha256(save(state)).hexdigest()
 
 
-def read_outcome(directory: Path) -> Outcome:
+def read_outcome(directory: Path, spec: CellSpec) -> Outcome:
     """Read ``train.json`` from a cell's directory, and verify it and the history beside it.
 
     Raises
     ------
     UserError
-        If either is damaged.
+        If either is damaged, the history is absent, or the training was of another cell.
     """
-    outcome = check_json(Outcome, directory / OUTCOME, "the outcome of a training")
+    path = directory / OUTCOME
+    outcome = check_json(Outcome, path, "the outcome of a training")
+    if outcome.config_hash != spec.digest:
+        raise UserError(
+            f"{path}: expected a training of the cell of config hash {spec.digest:.12}, found one"
+            f" of {outcome.config_hash:.12}; {make_again(path)}"
+        )
     verify(directory, HISTORY, outcome.files)
     return outcome

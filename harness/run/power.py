@@ -2,6 +2,7 @@
 
 import torch
 
+from harness.cells import Scoring
 from harness.powers import LEVEL, Power
 from harness.records import circumstances
 from harness.run.generation import ScoringSetup, check_scorable
@@ -28,16 +29,33 @@ def measure_power(setup: ScoringSetup) -> Power:
         permutations=settings.permutations,
         level=LEVEL,
     )
+    return _power(setup.scoring, dataset.name, dataset.data_digest, n, shares)
+
+
+def unmeasured(name: str, scoring: Scoring, reason: str) -> Power:
+    """Return what says that a data set cannot be had."""
+    return _power(scoring, name, "", 0, {}, reason)
+
+
+def _power(
+    scoring: Scoring,
+    name: str,
+    data_digest: str,
+    n: int,
+    shares: dict[str, dict[str, float]],
+    reason: str | None = None,
+) -> Power:
     made = circumstances(torch.device("cpu"))
     return Power(
-        dataset=dataset.name,
-        data_digest=dataset.data_digest,
+        dataset=name,
+        data_digest=data_digest,
         n=n,
-        season=setup.description.season,
-        splits=settings.splits,
-        permutations=settings.permutations,
+        season=scoring.dataset.season,
+        splits=scoring.evaluation.splits,
+        permutations=scoring.evaluation.permutations,
         level=LEVEL,
         shares=shares,
         targets=TARGETS,
+        reason=reason,
         **{key: made[key] for key in ("version", "commit", "date")},
     )

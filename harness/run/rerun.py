@@ -16,7 +16,7 @@ import torch
 
 from datasets.base import Dataset
 from harness import catalogue
-from harness.cells import CELL_FILE, CellSpec, ControlSpec, Scoring
+from harness.cells import CELL_FILE, CellSpec, ControlSpec, Scoring, draw_of
 from harness.checks import check, load, model_config
 from harness.config import Evaluation
 from harness.errors import UserError
@@ -78,7 +78,8 @@ def recipe(record: Record, where: str) -> tuple[CellSpec | ControlSpec, Scoring]
         key: getattr(record, key) for key in ("task", "dataset", "model", "seed", "budget")
     } | {"protocol": record.protocol or None}
     if record.control:
-        spec: CellSpec | ControlSpec = check(ControlSpec, identity, where)
+        draw = draw_of(catalogue.dataset(record.dataset), record.model)
+        spec: CellSpec | ControlSpec = check(ControlSpec, identity | {"draw": draw}, where)
     else:
         lacking = [k for k in ("class", "config", "training") if k not in record.settings]
         if lacking:

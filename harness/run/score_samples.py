@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from harness import catalogue, records
-from harness.cells import ControlSpec
+from harness.cells import ControlSpec, draw_of, scoring_modules
 from harness.checks import check_json
 from harness.config import Strict
 from harness.errors import UserError
@@ -14,7 +14,7 @@ from harness.records import Score
 from harness.run.evaluate import SCORING
 from harness.run.generation import Samples, ScoringSetup, control_scores, score
 from harness.run.view import check_complete
-from harness.sources import digest
+from harness.sources import code_hash, digest
 from metrics.network import Unscorable
 
 
@@ -47,7 +47,12 @@ def scores_with_controls(
         controls.remove("noise_floor")  # there are not so many training series
     for control in controls:
         spec = ControlSpec(
-            task="generation", dataset=setup.dataset.name, model=control, seed=0, budget="none"
+            task="generation",
+            dataset=setup.dataset.name,
+            model=control,
+            seed=0,
+            budget="none",
+            draw=draw_of(setup.description, control),
         )
         rows[control] = scores_of_control(spec, setup, cache)
     return rows
@@ -62,8 +67,8 @@ def scores_of_control(
 ) -> list[Score]:
     """Return a control's scores, from a file of the folder `cache` if they were computed before.
 
-    The file's name identifies the control, the data, the split, the data set's description, the
-    evaluators' settings and the version of the scoring code.
+    The file's name identifies the control, its code, the data, the split, the data set's
+    description, the evaluators' settings and the version of the scoring code.
 
     Raises
     ------
@@ -73,7 +78,8 @@ def scores_of_control(
     dataset, scoring = setup.dataset, setup.scoring
     description = scoring.dataset.model_dump(mode="json")
     made_from = [SCORING, spec.digest, scoring.digest_for(spec.task), description]
-    key = digest([*made_from, dataset.data_digest, dataset.split_digest])
+    code = code_hash(*scoring_modules(spec, scoring.dataset))
+    key = digest([*made_from, dataset.data_digest, dataset.split_digest, code])
     path = cache / f"{spec.dataset}_{spec.model}_{key[:16]}.json" if cache else None
     if path is not None and path.exists():
         return check_json(_Scores, path, "scores of a control").scores

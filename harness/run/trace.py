@@ -12,9 +12,9 @@ from harness.cells import CellSpec
 from harness.contract import Diverged
 from harness.records import write
 from harness.run import generation
-from harness.run.build import build
+from harness.run.build import load_trained
 from harness.run.generation import ScoringSetup
-from harness.run.outcome import read_weights
+from harness.run.memory import OutOfMemory, raising_out_of_memory
 from harness.run.train import CHECKPOINT, Run
 from harness.run.validate import Validator
 from harness.run.view import view
@@ -26,6 +26,9 @@ def trace(
     spec: CellSpec, setup: ScoringSetup, steps: list[int], directory: Path, device: torch.device
 ) -> Trace:
     """Train a cell of generation once more and score it after each of some steps.
+
+    A step that divergence, time-out or lack of memory kept from being scored is a point without
+    scores that says so.
 
     Parameters
     ----------
@@ -42,17 +45,30 @@ def trace(
     """
     generation.check_scorable(setup.dataset)
     folder = directory / "trace"
-    run = Run(spec, setup.dataset, folder / CHECKPOINT, device)
-    reason = None
     try:
-        run.steps(until=max(steps), keep=steps, kept=folder)
-    except Diverged as error:
-        reason = f"step {run.step}: {error}"
+        with raising_out_of_memory():
+            run = Run(spec, setup.dataset, folder / CHECKPOINT, device)
+    except OutOfMemory as error:
+        return untraced(spec, steps, f"building the model: {error}", directory)
+    _, reason = run.steps(until=max(steps), keep=steps, kept=folder)
     points = [_point(spec, setup, step, folder, device, reason) for step in sorted(steps)]
+    shutil.rmtree(folder, ignore_errors=True)  # there is none if no step was kept
+    return _write(spec, points, directory)
+
+
+def untraced(spec: CellSpec, steps: list[int], reason: str, directory: Path) -> Trace:
+    """Write the trace of a cell whose data cannot be had, or not be read."""
+    return _write(spec, [_lost(step, reason) for step in sorted(steps)], directory)
+
+
+def _write(spec: CellSpec, points: list[Point], directory: Path) -> Trace:
     found = Trace(config_hash=spec.digest, points=points)
     write(found, directory / TRACE)
-    shutil.rmtree(folder)
     return found
+
+
+def _lost(step: int, reason: str | None, loss: float | None = None) -> Point:
+    return Point(step=step, validation_loss=loss, scores=[], reason=reason)
 
 
 def _point(
@@ -65,14 +81,17 @@ def _point(
 ) -> Point:
     weights = folder / f"{step}.safetensors"
     if not weights.exists():
-        return Point(step=step, validation_loss=None, scores=[], reason=reason)
-    model = build(spec, setup.dataset, device)
-    model.load_state_dict(read_weights(weights))
-    losses = Validator(view(spec, setup.dataset), device).losses(model)
-    loss = None if losses is None else float(losses.mean())
+        return _lost(step, reason)
+    loss = None
     try:
-        samples = generation.draw(spec, setup.dataset, weights, device)
-        scores, _ = generation.score(setup, samples, device)
+        with raising_out_of_memory():
+            model = load_trained(spec, setup.dataset, weights, device)
+            losses = Validator(view(spec, setup.dataset), device).losses(model)
+            loss = None if losses is None else float(losses.mean())
+            samples = generation.draw(spec, setup.dataset, weights, device)
+            scores, _ = generation.score(setup, samples, device)
     except (Diverged, Unscorable) as error:
-        return Point(step=step, validation_loss=loss, scores=[], reason=str(error))
+        return _lost(step, str(error), loss)
+    except OutOfMemory as error:
+        return _lost(step, f"sampling or scoring: {error}", loss)
     return Point(step=step, validation_loss=loss, scores=scores)

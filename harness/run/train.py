@@ -37,12 +37,9 @@ from harness.run.validate import Losses, Validator, improved
 from harness.run.view import batch_indices, steps_per_epoch, view
 from harness.sources import code_hash, digest
 
+End = tuple[Status, str | None]  # how a training ended, and why
 CHECKPOINT = Path("ckpt", "checkpoint.pt")  # in the cell's directory
 FROZEN = 1e-4  # a plateau schedule whose rates are below this share of their start moves nothing
-
-
-class _TimeLimit(Exception):
-    pass
 
 
 def training_code_hash(spec: CellSpec) -> str:
@@ -62,17 +59,7 @@ def train(spec: CellSpec, dataset: Dataset, directory: Path, device: torch.devic
             run = Run(spec, dataset, directory / CHECKPOINT, device)
     except OutOfMemory as error:
         return not_begun(spec, "oom", f"building the model: {error}", directory, device)
-    status, reason = "done", None
-    try:
-        with raising_out_of_memory():
-            run.steps()
-    except Diverged as error:
-        status, reason = "diverged", f"step {run.step}: {error}"
-    except _TimeLimit:
-        limit = f"{run.settings.time_limit:g} min"
-        status, reason = "timeout", f"stopped after {limit} at step {run.step}"
-    except OutOfMemory as error:
-        status, reason = "oom", f"step {run.step}: {error}"
+    status, reason = run.steps()
     outcome = Outcome(
         status=status,
         reason=reason,
@@ -217,8 +204,10 @@ class Run:
             for name, o in self.optimisers.items()
         )
 
-    def steps(self, until: int = 0, keep: Collection[int] = (), kept: Path | None = None) -> None:
-        """Run to the end, or at least to step `until`.
+    def steps(self, until: int = 0, keep: Collection[int] = (), kept: Path | None = None) -> End:
+        """Run to the end, or at least to step `until`, and return how it ended.
+
+        Divergence, time-out and lack of memory end it with that status.
 
         Parameters
         ----------
@@ -229,12 +218,21 @@ class Run:
         kept : Path, optional
             Folder of these, ``<step>.safetensors``.
         """
+        try:
+            with raising_out_of_memory():
+                return self._steps(until, keep, kept)
+        except Diverged as error:
+            return "diverged", f"step {self.step}: {error}"
+        except OutOfMemory as error:
+            return "oom", f"step {self.step}: {error}"
+
+    def _steps(self, until: int, keep: Collection[int], kept: Path | None) -> End:
         last_save = time.monotonic()
         limit = self.settings.time_limit
         with _progress(self.spec.model, max(self.settings.steps, until), self.step) as advance:
             while self.ended is None or self.step < until:
                 if limit is not None and self.seconds() > 60 * limit:
-                    raise _TimeLimit
+                    return "timeout", f"stopped after {limit:g} min at step {self.step}"
                 self._one_step()
                 advance(f"loss {self.epoch_losses[-1] if self.epoch_losses else math.nan:.4g}")
                 if kept is not None and self.step in keep:
@@ -245,6 +243,7 @@ class Run:
         if self.ended == "frozen" and self.average is not None:
             # the limit of the moving average, since the weights no longer move
             self.average.module.load_state_dict(self.model.state_dict())
+        return "done", None
 
     def _one_step(self) -> None:
         settings, train = self.settings, self.dataset.train

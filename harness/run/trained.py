@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float32
 
 from datasets.base import Dataset
-from harness.cells import CellSpec, read_cell
+from harness.cells import CellSpec, prepared_data, read_cell
 from harness.contract import Batch, Model, Prediction
 from harness.errors import UserError
 from harness.run.build import load_trained
@@ -93,24 +93,31 @@ def load_cell(directory: str | Path, data: str | Path | None = None) -> TrainedC
     directory : path
         The cell's, ``<results>/<budget>/<task>/<dataset>/<model>/<seed>/``.
     data : path, optional
-        The prepared data set; by default the one of the same results,
-        ``<results>/<budget>/data/<dataset>.npz``.
+        The prepared data set; by default ``data/<dataset>.npz`` in the nearest folder around the
+        cell that has one, as in ``<results>/<budget>/``.
 
     Raises
     ------
     UserError
-        If it is no cell of a model, its training is missing or has failed, or the data are missing.
+        If it is no cell of a model, its training is missing, failed or was of another cell, or the
+        data are missing.
     """
     directory = Path(directory)
     spec = read_cell(directory)
     if not isinstance(spec, CellSpec):
         raise UserError(f"{directory}: expected the cell of a model, found control {spec.model}")
-    prepared = directory.resolve().parents[3] / "data" / f"{spec.dataset}.npz"
-    prepared = prepared if data is None else Path(data)
-    for path in (directory / OUTCOME, directory / WEIGHTS, prepared):
+    for path in (directory / OUTCOME, directory / WEIGHTS):
         if not path.is_file():
             raise UserError(f"{path}: no such file; make it: snakemake --cores all -- {path}")
-    outcome = read_outcome(directory)
+    prepared = prepared_data(directory / OUTCOME, spec.dataset) if data is None else Path(data)
+    if prepared is None:
+        raise UserError(
+            f"{directory}: expected data/{spec.dataset}.npz in a folder around it, found none; name"
+            " the prepared data by `data`"
+        )
+    if not prepared.is_file():
+        raise UserError(f"{prepared}: no such file")
+    outcome = read_outcome(directory, spec)
     if outcome.status != "done":
         raise UserError(f"{directory}: expected a finished training, found {outcome.status}")
     dataset = Dataset.load(prepared)

@@ -216,7 +216,9 @@ def test_residual_flow_begins_as_the_control() -> None:
     model = residual(x, solver_steps=16)
     process = model.process
     assert isinstance(process, Flow)
-    C = np.cov(x.flatten(1).numpy().astype(np.float64), rowvar=False) + degradations.DIAGONAL * np.eye(12)
+    C = np.cov(
+        x.flatten(1).numpy().astype(np.float64), rowvar=False
+    ) + degradations.DIAGONAL * np.eye(12)
     torch.testing.assert_close(process.factor @ process.factor.mT, torch.tensor(C).float())
     torch.testing.assert_close(process.mean, x.mean(0))
     with torch.no_grad():

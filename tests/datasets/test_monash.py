@@ -8,10 +8,11 @@ import pytest
 
 from datasets import monash
 from datasets.errors import DataError
-from datasets.fetch import Manifest, fetch, read_manifest
+from datasets.fetch import Manifest, read_manifest
 from datasets.files import sha256
 from harness import catalogue
 from harness.catalogue import ROOT
+from tests.datasets.sources import fetch
 
 TINY = ROOT / "tests" / "data" / "tiny" / "temperature_rain_like.tsf"
 SPLIT = {"seed": 0, "fractions": [0.7, 0.1, 0.2]}

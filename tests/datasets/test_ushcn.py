@@ -9,10 +9,10 @@ from sklearn.model_selection import train_test_split
 
 from datasets import base, ushcn, ushcn_sporadic
 from datasets.errors import DataError
-from datasets.fetch import fetch
 from datasets.ushcn import DAYS, ELEMENTS, MISSING, ROWS
 from harness import catalogue
 from tests.archives import special, tarred
+from tests.datasets.sources import fetch
 
 
 def line(element="TMAX", station=170100, year=1992, month=2, days=(), last=31):

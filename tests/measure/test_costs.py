@@ -3,13 +3,14 @@
 from pathlib import Path
 
 import pytest
+from pydantic import RootModel
 
-from harness.catalogue import ROOT
+from harness.checks import check_json
 from harness.errors import UserError
 from harness.measure import costs as measuring
 from harness.measure.costs import measure_models
 from harness.measure.timing import quartiles
-from harness.measurements import Cost, Size, read_costs
+from harness.measurements import Cost, Size
 from harness.present.tables.costs import markdown
 
 SMALL = (Size("generation", 2, 9, 1), Size("reconstruction", 2, 9, 2))
@@ -32,7 +33,7 @@ def test_models_are_measured_at_the_tasks_that_they_have(tmp_path: Path) -> None
     ]  # fmt: skip
     assert all(c.step_seconds > 0 and c.steps == 2 and c.parameters > 0 for c in costs)
     assert [c.sample_seconds is None for c in costs] == [False, True, True]
-    assert read_costs(tmp_path / "costs.json") == costs
+    assert check_json(RootModel[list[Cost]], tmp_path / "costs.json", "costs").root == costs
 
 
 def test_table() -> None:
@@ -60,8 +61,3 @@ def test_quartiles() -> None:
 def test_unknown_models_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="unknown model 'nothing': expected one of"):
         measure_models(tmp_path / "costs.json", ["nothing"])
-
-
-def test_the_page_shows_the_record() -> None:
-    costs = read_costs(ROOT / "results" / "reference" / "costs_cpu.json")
-    assert markdown(costs) in (ROOT / "docs" / "models.md").read_text()

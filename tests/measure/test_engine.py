@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from harness.catalogue import ROOT
+from harness.checks import check_json
 from harness.errors import UserError
 from harness.measure import engine
 from harness.measure.timing import made_up, set_up
-from harness.measurements import Engine, Machine, Speed, read_engine
+from harness.measurements import Engine, Machine, Speed
 from harness.present.tables.engine import markdown
 
 
@@ -46,7 +46,7 @@ def test_it_measures_and_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(engine, "STEPS", 3)
     monkeypatch.setattr(engine, "ROLLED", 5)
     found = engine.measure_engine(tmp_path / "engine.json")
-    assert read_engine(tmp_path / "engine.json") == found
+    assert check_json(Engine, tmp_path / "engine.json", "speeds") == found
     training, generation = found.speeds
     assert (training.batch, training.length, training.repetitions) == (2, 16, 3)
     assert (generation.batch, generation.length, generation.repetitions) == (16, None, 5)
@@ -71,8 +71,3 @@ def test_it_is_of_one_model() -> None:
 
     with pytest.raises(UserError, match="expected no --models"):
         bench("engine", ["ls4"], Path("unused.json"), None)
-
-
-def test_the_page_shows_the_committed_record() -> None:
-    found = read_engine(ROOT / "results" / "reference" / "engine_cpu.json")
-    assert markdown(found) in (ROOT / "docs" / "engine.md").read_text()

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from harness import catalogue
 from harness.errors import UserError
-from harness.present import figures, files, frame
+from harness.present import figures, files, frame, report
 from harness.present.comparison import comparisons
 from harness.present.figures import generation, prediction, scores, style, training
 from harness.records import write_json
@@ -54,6 +54,15 @@ def test_all_figures_are_there_and_their_bytes_do_not_change(tmp_path: Path) -> 
         assert "budget full" in caption
         assert ("seed 0" in caption) == stem.startswith(("bands", "figure"))
     assert list(captions(tmp_path / "a")) == sorted(STEMS)
+
+
+@pytest.mark.parametrize("text", ["{", "[1]"])
+def test_damaged_captions_get_one_line(text: str, tmp_path: Path) -> None:
+    (tmp_path / "captions.json").write_text(text)
+    for read in (lambda: style.write([], tmp_path), lambda: report._figures(tmp_path)):
+        with pytest.raises(UserError, match=r"captions\.json: not (JSON|captions)") as caught:
+            read()
+        assert "\n" not in str(caught.value)
 
 
 def test_figures_of_predictions(tmp_path: Path) -> None:

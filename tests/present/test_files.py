@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from datasets.errors import DataError
+from datasets.files import sha256
 from harness import records
 from harness.errors import UserError
 from harness.present import files
@@ -104,6 +105,17 @@ def test_two_records_of_one_cell_are_refused_with_both_files(tmp_path: Path) -> 
     for folder in ("a", "b"):
         assert str(tmp_path / folder / "record.json") in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_a_record_names_and_that_is_lost_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "cell" / "errors.npz"
+    summary.write(path, {"squared": np.ones(3)})
+    named = outputs.record(files={path.name: sha256(path)})
+    records.write(named, path.with_name("record.json"))
+    assert list(files.find([tmp_path])) == [path.parent]
+    path.unlink()
+    with pytest.raises(UserError, match=r"errors\.npz: expected the file of sha256 .*, found none"):
+        files.find([tmp_path])
 
 
 def test_no_records_is_an_error(tmp_path: Path) -> None:

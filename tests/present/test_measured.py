@@ -1,7 +1,10 @@
 """Tables of what models cost and how fast LS4's engine is; the pages show the committed records."""
 
+from pydantic import RootModel
+
 from harness.catalogue import ROOT
-from harness.measurements import Cost, Engine, Machine, Speed, read_costs, read_engine
+from harness.checks import check_json
+from harness.measurements import Cost, Engine, Machine, Speed
 from harness.present.tables import costs, engine
 
 REFERENCE = ROOT / "results" / "reference"
@@ -46,7 +49,8 @@ def test_engine() -> None:
 
 
 def test_the_pages_show_the_committed_records() -> None:
-    text = costs.markdown(read_costs(REFERENCE / "costs_cpu.json"))
+    found = check_json(RootModel[list[Cost]], REFERENCE / "costs_cpu.json", "costs").root
+    text = costs.markdown(found)
     assert text in (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
-    text = engine.markdown(read_engine(REFERENCE / "engine_cpu.json"))
+    text = engine.markdown(check_json(Engine, REFERENCE / "engine_cpu.json", "speeds"))
     assert text in (ROOT / "docs" / "engine.md").read_text(encoding="utf-8")

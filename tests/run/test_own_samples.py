@@ -220,7 +220,9 @@ def test_own_scores_and_controls_are_in_the_unit_before_scaling(setup: ScoringSe
     described = setup.description.model_copy(update=changes)
     scoring = Scoring(dataset=described, evaluation=setup.evaluation)
     scaled = replace(setup, dataset=replace(setup.dataset, meta=meta), scoring=scoring)
-    samples, scores, _ = control_scores(specs.control("sevens"), scaled)
+    changes = {"model": "sevens", "draw": sevens.draw}
+    spec = specs.control("gaussian").model_copy(update=changes)
+    samples, scores, _ = control_scores(spec, scaled)
     assert samples is not None and (samples == 1).all()  # (7 - 5) / 2
     expected = abs(5 + 2 * float(setup.test.mean()) - 7)
     assert scores[-1].name == "distance" and scores[-1].value == pytest.approx(expected, abs=1e-6)

@@ -41,6 +41,7 @@ CELLS: dict[str, Spec] = {
         model="linear",
         seed=0,
         budget="smoke",
+        draw=None,
         protocol=Protocol(),
     ),
 }
@@ -89,6 +90,26 @@ def test_the_command_shows_both_and_never_replaces_a_record(
     assert ended.value.code == 1
     assert "record.json: exists; remove it" in capsys.readouterr().err
     assert (tmp_path / "again" / "record.json").read_bytes() == before
+
+
+def test_a_record_anywhere_is_found_its_data_and_its_neighbours_are_read_first(
+    dataset: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    once(CELLS["generation"], dataset, tmp_path / "x")
+    (tmp_path / "data").mkdir()
+    dataset.save(tmp_path / "data" / "sines.npz")
+    words = ["rerun", str(tmp_path / "x" / "record.json"), "--out", str(tmp_path / "again")]
+    neighbour = tmp_path / "y" / "record.json"
+    neighbour.parent.mkdir()
+    neighbour.write_text("{")
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    assert ended.value.code == 1 and not (tmp_path / "again").exists()
+    assert capsys.readouterr().err.startswith(f"error: {neighbour}: not JSON")
+    neighbour.unlink()
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    assert ended.value.code == 0 and (tmp_path / "again" / "record.json").is_file()
 
 
 def test_other_data_are_refused(

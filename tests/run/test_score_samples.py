@@ -43,7 +43,7 @@ def test_scores_of_controls_are_kept(
         scores_of_control(spec, setup, tmp_path)
 
 
-@pytest.mark.parametrize("change", ["settings", "version", "data", "description"])
+@pytest.mark.parametrize("change", ["settings", "version", "data", "description", "code"])
 def test_what_scores_depend_on_makes_them_anew(
     setup: ScoringSetup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
 ) -> None:
@@ -57,6 +57,8 @@ def test_what_scores_depend_on_makes_them_anew(
         other = ScoringSetup(setup.dataset, specs.scoring(fits=2, epochs=1))
     elif change == "version":
         monkeypatch.setattr(score_samples, "SCORING", -1)
+    elif change == "code":
+        monkeypatch.setattr(score_samples, "code_hash", lambda *modules: f"new {modules}")
     elif change == "data":
         dataset = sines(
             [], name="sines", title="Sines", n=40, length=20, channels=2, seed=1, split=specs.SPLIT

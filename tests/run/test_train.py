@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from datasets.base import Dataset
 from datasets.synthetic import load as sines
@@ -111,7 +111,7 @@ def _record(spec: CellSpec, dataset: Dataset, folder: Path) -> dict[str, Any]:
     """The record of a trained cell without times and memory."""
     setup = ScoringSetup(dataset, specs.scoring())
     weights = folder / "weights.safetensors"
-    record = evaluate_model(spec, setup, read_outcome(folder), weights, CPU).record
+    record = evaluate_model(spec, setup, read_outcome(folder, spec), weights, CPU).record
     measured = {"train_seconds", "sample_seconds", "score_seconds", "peak_memory_bytes", "date"}
     return record.model_dump(exclude=measured)
 
@@ -170,9 +170,33 @@ def test_what_a_training_left_is_refused_where_its_end_is_missing(
     path = tmp_path / name
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(UserError) as caught:
-        read_outcome(tmp_path)
+        read_outcome(tmp_path, spec)
         load_trained(spec, dataset, tmp_path / "weights.safetensors", CPU)
     assert str(caught.value).startswith(f"{path}: {message}") and "\n" not in str(caught.value)
+
+
+def test_a_training_of_another_cell_is_refused(dataset: Dataset, tmp_path: Path) -> None:
+    spec, path = rnn_vae(steps=1), tmp_path / "weights.safetensors"
+    train(spec, dataset, tmp_path, CPU)
+    with pytest.raises(UserError, match=r"train\.json: expected a training of the cell .* again"):
+        read_outcome(tmp_path, rnn_vae(steps=2))
+    other = spec.model_copy(update={"config": spec.config | {"units": 16}})
+    with pytest.raises(UserError) as caught:
+        load_trained(other, dataset, path, CPU)
+    assert str(caught.value).startswith(
+        f"{path}: expected the parameters of baselines.rnn_vae:RNNVAE, found others; make it again"
+    )
+    save_file(load_file(path), path)  # as before weights had digests
+    with pytest.raises(UserError, match="expected weights with a digest, found those of an earl"):
+        load_trained(spec, dataset, path, CPU)
+
+
+def test_a_history_that_is_lost_is_refused(dataset: Dataset, tmp_path: Path) -> None:
+    spec = rnn_vae(steps=1)
+    train(spec, dataset, tmp_path, CPU)
+    (tmp_path / "history.jsonl").unlink()
+    with pytest.raises(UserError, match=r"history\.jsonl: expected the file .*, found none$"):
+        read_outcome(tmp_path, spec)
 
 
 class Breaking(Model):

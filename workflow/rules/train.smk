@@ -102,7 +102,7 @@ use rule evaluate as control with:
         data="<results>/data/{dataset}.npz",
         description="<results>/data/{dataset}.json",
         evaluation="<results>/evaluation.json",
-        code=lambda wildcards: code(*scoring_code(wildcards)),
+        code=lambda wildcards: code(*scoring_code(wildcards), cell(wildcards).draw),
     wildcard_constraints:
         model=rf"(?!(?:{'|'.join([MODELS, *COMMANDS])})/)\w+",  # any row that is not a model's
 

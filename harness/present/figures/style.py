@@ -4,7 +4,6 @@ Colours belong to models, the same in all figures; data are black, controls grey
 many models cross, markers differ as well. The same results give the same bytes.
 """
 
-import json
 import math
 import textwrap
 from collections.abc import Iterable, Sequence
@@ -20,10 +19,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatterMathtext, LogLocator, NullFormatter
 from matplotlib.transforms import offset_copy
 from PIL import Image
+from pydantic import RootModel
 from scipy.optimize import isotonic_regression
 
 from datasets.files import replacing
 from harness import catalogue
+from harness.checks import check_json
 from harness.present.text import paragraphs
 from harness.records import write_json
 
@@ -61,10 +62,21 @@ def write(drawn: Iterable[Drawn], out: Path) -> list[Path]:
             paths += save(one.figure, out / one.stem)
             captions[one.stem] = one.caption
     index = out / CAPTIONS
-    old = json.loads(index.read_text(encoding="utf-8")) if index.exists() else {}
+    old = read_captions(out) if index.exists() else {}
     kept = {stem: old[stem] for stem in old if (out / f"{stem}.png").exists()}
     write_json(index, dict(sorted((kept | captions).items())))  # an order without a history
     return [*paths, index]
+
+
+def read_captions(folder: Path) -> dict[str, str]:
+    """Return the captions that `write` left in a folder, by the figures' stems.
+
+    Raises
+    ------
+    UserError
+        If the file is damaged.
+    """
+    return check_json(RootModel[dict[str, str]], folder / CAPTIONS, "captions of figures").root
 
 
 def save(figure: Figure, stem: Path) -> list[Path]:
