@@ -18,8 +18,8 @@ from harness.checks import check
 from harness.commands import CommandFile
 from harness.config import DEFAULT_ORDER, ControlEntry, DatasetFile, ModelFile, Shown
 from harness.errors import UserError
-from harness.strict import parse_yaml, read_text
 from harness.tasks import TASKS
+from harness.texts import parse_yaml, read_text
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = ROOT / "config"

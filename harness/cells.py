@@ -20,8 +20,8 @@ from harness.catalogue import merge, without_none
 from harness.checks import check, check_json
 from harness.config import DatasetFile, Evaluation, Protocol, Seed, Settings, Strict, Training
 from harness.errors import UserError
-from harness.sources import digest
 from harness.tasks import HIDING, Task
+from harness.texts import digest
 
 CELL_FILE = "cell.json"
 # Fields of a cell that change no result: how often a training is saved, where its row stands.

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, create_model
 
 from harness.errors import UserError
-from harness.strict import digest, parse_json, read_text
+from harness.texts import digest, finite, parse_json, read_text, write_json
 
 DIGEST = "sha256"  # key of a JSON file's own digest
 K = TypeVar("K")
@@ -43,8 +43,7 @@ def check(kind: type[T], content: Any, where: str) -> T:
 def check_json(kind: type[K], path: Path, name: str) -> K:
     """Read and validate a JSON file; `name` says in messages what it should be.
 
-    Where the file holds its own digest, ``sha256`` (`harness.records.write_checked`), it is
-    verified.
+    Where the file holds its own digest, ``sha256`` (`write_checked`), it is verified.
 
     Raises
     ------
@@ -62,6 +61,12 @@ def check_json(kind: type[K], path: Path, name: str) -> K:
     if expected is not None and expected != digest(content):
         raise UserError(f"{path}: damaged: expected content of sha256 {expected}, found another")
     return found
+
+
+def write_checked(path: Path, content: dict[str, Any]) -> None:
+    """Write JSON with the digest of its content, which `check_json` verifies."""
+    content = finite(content)
+    write_json(path, content | {DIGEST: digest(content)})
 
 
 def model_config(model_class: type, fields: dict[str, Any], where: str) -> Any:

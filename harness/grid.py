@@ -11,7 +11,7 @@ from harness.cells import CellSpec, Spec
 from harness.checks import check_json, check_options, load, model_config
 from harness.config import DatasetFile, Strict
 from harness.errors import UserError
-from harness.sources import digest
+from harness.texts import digest
 
 GIVEN = ("name", "title", "split")  # what every loader is passed by itself
 

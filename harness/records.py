@@ -4,8 +4,6 @@ A record says what was run (identity), how it ended (status), what came out (sco
 and under which circumstances. Divergence, time-out and lack of memory are results, not errors.
 """
 
-import json
-import math
 import platform
 import subprocess
 from datetime import UTC, datetime
@@ -16,11 +14,10 @@ from typing import Annotated, Any, Literal
 import torch
 from pydantic import BaseModel, Field, field_validator, model_validator
 
-from datasets.files import replacing, sha256
+from datasets.files import sha256
 from harness.catalogue import ROOT, budgets
-from harness.checks import DIGEST, Frozen, check_json
+from harness.checks import Frozen, check_json, write_checked
 from harness.errors import UserError
-from harness.strict import digest
 from harness.tasks import Task
 
 Status = Literal["done", "diverged", "timeout", "oom", "failed", "skipped"]
@@ -174,34 +171,9 @@ def _git(*arguments: str) -> str | None:
     return done.stdout.strip()
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    with replacing(path) as part:
-        part.write_text(text, encoding="utf-8")
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON whole or not at all; NaN and infinities become null."""
-    write_text(path, json.dumps(_finite(content), indent=1, allow_nan=False) + "\n")
-
-
-def _finite(content: Any) -> Any:
-    if isinstance(content, dict):
-        return {key: _finite(value) for key, value in content.items()}
-    if isinstance(content, list | tuple):
-        return [_finite(value) for value in content]
-    return None if isinstance(content, float) and not math.isfinite(content) else content
-
-
 def write(record: BaseModel, path: Path) -> None:
     """Write a record and its digest, whole or not at all."""
     write_checked(path, record.model_dump(mode="json"))
-
-
-def write_checked(path: Path, content: dict[str, Any]) -> None:
-    """Write JSON with the digest of its content, which `harness.checks.check_json` verifies."""
-    content = _finite(content)
-    write_json(path, content | {DIGEST: digest(content)})
 
 
 def verify(folder: Path, name: str, files: dict[str, str]) -> Path:

@@ -13,8 +13,7 @@ from pathlib import Path
 
 from harness.catalogue import ROOT
 from harness.errors import UserError
-from harness.strict import digest as digest  # also for those who import it from here
-from harness.strict import read_text
+from harness.texts import digest, read_text
 
 PRESENTED = (  # what tables, figures and report read beside records: texts, styles, names of rows
     *(f"harness/present/**/*.{kind}" for kind in ("yaml", "j2", "css", "js", "mplstyle")),

@@ -1,4 +1,7 @@
-"""Text, JSON and YAML, read strictly: UTF-8, each key once, finite numbers, or one clear line."""
+"""Text, JSON and YAML.
+
+Read strictly: UTF-8, each key once, finite numbers, or one clear line. Written whole or not at all.
+"""
 
 import hashlib
 import json
@@ -8,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from datasets.files import replacing
 from harness.errors import UserError
 
 
@@ -42,7 +46,7 @@ def parse_json(text: str, where: object) -> Any:
     """
     try:
         return json.loads(
-            text, object_pairs_hook=_once, parse_constant=_finite, parse_float=_finite
+            text, object_pairs_hook=_once, parse_constant=_number, parse_float=_number
         )
     except (ValueError, RecursionError) as error:
         raise UserError(f"{where}: not JSON: {error}") from None
@@ -69,6 +73,26 @@ def digest(content: Any) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    with replacing(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON whole or not at all; NaN and infinities become null."""
+    write_text(path, json.dumps(finite(content), indent=1, allow_nan=False) + "\n")
+
+
+def finite(content: Any) -> Any:
+    """Return JSON-able content with null for NaN and infinities."""
+    if isinstance(content, dict):
+        return {key: finite(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [finite(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
+
+
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
@@ -78,7 +102,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _finite(text: str) -> float:
+def _number(text: str) -> float:
     number = float(text)
     if not math.isfinite(number):
         raise ValueError(f"expected finite numbers, found {text[:20]}")

@@ -10,9 +10,9 @@ from datasets.base import Dataset
 from harness import catalogue
 from harness.cells import CELL_FILE, CellSpec, CommandSpec, ControlSpec, Scoring, Spec
 from harness.config import Evaluation, Training
-from harness.records import write_json
 from harness.run import train as training
 from harness.run.checkpoints import read
+from harness.texts import write_json
 
 LS4 = "ls4.released:LS4"
 SMALL_LS4 = {"width": 8, "state": 8, "n_pairs": 1}

@@ -24,8 +24,8 @@ from harness.checks import check
 from harness.commands import CommandFile
 from harness.config import Evaluation, Settings
 from harness.errors import UserError
-from harness.sources import digest
 from harness.tasks import TASKS
+from harness.texts import digest
 from tests import specs
 from tests.checkout import configuration
 

@@ -6,7 +6,8 @@ import pytest
 
 from harness import sources
 from harness.errors import UserError
-from harness.sources import digest, source_files
+from harness.sources import source_files
+from harness.texts import digest
 
 
 def test_source_files_follow_imports() -> None:

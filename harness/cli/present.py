@@ -163,8 +163,8 @@ def figure3(records: list[Path], out: Path) -> int:
 
 def schemas(out: Path) -> int:
     """Write the JSON schemas of the configuration files."""
-    from harness.records import write_json
     from harness.schemas import schemas
+    from harness.texts import write_json
 
     for name, schema in schemas().items():
         write_json(out / f"{name}.schema.json", schema)

@@ -19,9 +19,10 @@ from harness.checks import load
 from harness.contract import Model
 from harness.measure.timing import alone, made_up, quartiles, set_up, timed, training_step
 from harness.measurements import SAMPLES, Cost, Size
-from harness.records import circumstances, write_json
+from harness.records import circumstances
 from harness.run.devices import device
 from harness.run.memory import peak_memory
+from harness.texts import write_json
 
 SECONDS = 10.0  # of training steps that are measured, after one to warm up
 STEPS = 50  # at most

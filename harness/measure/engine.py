@@ -21,9 +21,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from harness.measure.timing import alone, made_up, quartiles, set_up, timed, training_step
 from harness.measurements import Engine, Machine, Speed
-from harness.records import circumstances, write_json
+from harness.records import circumstances
 from harness.run.devices import device
 from harness.run.memory import peak_memory
+from harness.texts import write_json
 
 SIZES = ((64, 728), (109, 52), (16, 1280), (4, 5120), (1, 20480))  # batch, length
 SERIES = 16  # that are generated at once

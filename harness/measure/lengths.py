@@ -40,7 +40,8 @@ from harness.run.memory import (
     raising_out_of_memory,
 )
 from harness.run.view import View
-from harness.sources import code_hash, digest
+from harness.sources import code_hash
+from harness.texts import digest
 
 WARM_UP: dict[Kind, int] = {"training": 10, "reconstruction": 1, "generation": 1}
 LIMIT = 600.0  # seconds of a measurement

@@ -16,7 +16,7 @@ from datasets.files import load_arrays
 from harness import records
 from harness.errors import UserError
 from harness.records import IDENTITY, Record
-from harness.strict import parse_json, read_text
+from harness.texts import parse_json, read_text
 from harness.traces import TRACE, Trace, read_trace
 
 RECORD, SUMMARY, HISTORY = "record.json", "summary.npz", "history.jsonl"

@@ -21,8 +21,8 @@ from harness.present.tables.prediction import details
 from harness.present.tables.scores import by_dataset, older, ran, which
 from harness.present.tables.table import Document, Table, markdown, markdown_blocks
 from harness.present.text import paragraphs
-from harness.records import write_text
 from harness.tasks import TABLE_OF
+from harness.texts import write_text
 
 SHOWN = {"table1": "table1", "table2": "overview"}  # sections of the page, and their documents
 Link = Callable[[Document], str]

@@ -22,7 +22,7 @@ from harness.present.tables import claims, lengths
 from harness.present.tables.prediction import details
 from harness.present.tables.table import Table
 from harness.present.text import duration, environment
-from harness.records import write_text
+from harness.texts import write_text
 
 MAIN = {  # sections and their documents
     "Table 1": ["table1", "decisions"],

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 from filelock import FileLock
 
 from harness.errors import UserError
-from harness.sources import digest
+from harness.texts import digest
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient

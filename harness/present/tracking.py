@@ -30,8 +30,9 @@ from harness.present.frame import frame
 from harness.present.store import SQLITE
 from harness.present.views import metric_name
 from harness.records import IDENTITY, Record
-from harness.sources import code_hash, digest
+from harness.sources import code_hash
 from harness.tasks import TABLE_OF, TASKS
+from harness.texts import digest
 
 if TYPE_CHECKING:
     from mlflow.entities import Metric, Run

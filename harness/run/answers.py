@@ -24,7 +24,7 @@ from harness.run.generation import Samples
 from harness.run.outcome import Outcome
 from harness.run.own_samples import read_samples
 from harness.run.view import View, check_complete, view
-from harness.sources import digest
+from harness.texts import digest
 
 Answer = Samples | Prediction
 OUT_OF_TIME = (124, 137)  # exit statuses of coreutils' timeout: ended, and killed

@@ -14,9 +14,9 @@ from datasets.base import Dataset
 from datasets.files import save_arrays
 from harness.cells import CommandSpec
 from harness.commands import fill
-from harness.records import write_text
 from harness.run.given import given
 from harness.run.view import view
+from harness.texts import write_text
 
 GIVEN, SCRIPT, ANSWER, ENDED = "given.npz", "command.sh", "answer.npz", "ended.txt"
 KILL_AFTER = 30  # seconds that a command has to end when its time is over

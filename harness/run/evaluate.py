@@ -30,7 +30,8 @@ from harness.run.memory import OutOfMemory, raising_out_of_memory
 from harness.run.outcome import Outcome
 from harness.run.streams import torch_stream
 from harness.run.view import view
-from harness.sources import code_hash, digest
+from harness.sources import code_hash
+from harness.texts import digest
 from metrics.network import Unscorable
 
 # Version of the code that computes scores. It is raised where the same samples or predictions would

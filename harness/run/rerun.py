@@ -20,11 +20,12 @@ from harness.cells import CELL_FILE, CellSpec, ControlSpec, Scoring, draw_of
 from harness.checks import check, load, model_config
 from harness.config import Evaluation
 from harness.errors import UserError
-from harness.records import Record, write_json
+from harness.records import Record
 from harness.run.evaluate import Evaluated, evaluate_control, evaluate_model
 from harness.run.generation import ScoringSetup
 from harness.run.outcome import WEIGHTS
 from harness.run.train import train
+from harness.texts import write_json
 
 HIDDEN = r"mse_micro_hidden_(\d+)"  # the score at a further share of hidden points, in percent
 TOLERANCE = 3  # spreads by which scores may differ where not all is the same

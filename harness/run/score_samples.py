@@ -14,7 +14,8 @@ from harness.records import Score
 from harness.run.evaluate import SCORING
 from harness.run.generation import Samples, ScoringSetup, control_scores, score
 from harness.run.view import check_complete
-from harness.sources import code_hash, digest
+from harness.sources import code_hash
+from harness.texts import digest, write_json, write_text
 from metrics.network import Unscorable
 
 
@@ -93,7 +94,7 @@ def write_rows(path: Path, setup: ScoringSetup, rows: Mapping[str, list[Score]])
     """Write the scores of rows to a .csv or .json file, whole or not at all."""
     lines = [{"row": row} | s.model_dump() for row, scores in rows.items() for s in scores]
     if path.suffix.lower() == ".csv":
-        records.write_text(path, pd.DataFrame(lines).to_csv(index=False))
+        write_text(path, pd.DataFrame(lines).to_csv(index=False))
         return
     head = {
         "dataset": setup.dataset.name,
@@ -102,4 +103,4 @@ def write_rows(path: Path, setup: ScoringSetup, rows: Mapping[str, list[Score]])
         "evaluation": setup.evaluation.model_dump(include={"fits", "epochs"}),
         "scoring": SCORING,
     }
-    records.write_json(path, head | {"scores": lines})
+    write_json(path, head | {"scores": lines})

@@ -8,8 +8,8 @@ array            shape        meaning
 ================ ============ ================================================================
 real_mean        (L, D)       mean of the test series at each step; likewise fake_mean
 real_low, _high  (L, D)       their 5 % and 95 % quantiles; likewise fake_low, fake_high
-steps            (4,)         four steps, logarithmically equidistant from 0.5 % to 10 % of L
-real_at_steps    (n, 4, D)    values of the test series there; likewise fake_at_steps
+steps            (S,)         S <= 4 steps, logarithmically equidistant from 0.5 % to 10 % of L
+real_at_steps    (n, S, D)    values of the test series there; likewise fake_at_steps
 examples         (4, L, D)    the first four generated series
 ================ ============ ================================================================
 

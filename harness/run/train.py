@@ -35,7 +35,8 @@ from harness.run.outcome import Outcome, State, write_training, write_weights
 from harness.run.streams import seed_of, torch_stream
 from harness.run.validate import Losses, Validator, improved
 from harness.run.view import batch_indices, steps_per_epoch, view
-from harness.sources import code_hash, digest
+from harness.sources import code_hash
+from harness.texts import digest
 
 End = tuple[Status, str | None]  # how a training ended, and why
 CHECKPOINT = Path("ckpt", "checkpoint.pt")  # in the cell's directory

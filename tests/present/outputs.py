@@ -11,7 +11,7 @@ import torch
 
 from datasets import base
 from datasets.synthetic import load as sines
-from harness import catalogue, records
+from harness import catalogue, records, texts
 from harness.config import Protocol
 from harness.contract import Batch, Prediction
 from harness.powers import Power
@@ -331,9 +331,7 @@ def write_cells(folder: Path, cells: list[Record]) -> Path:
         summary.write(where / "summary.npz", arrays)
         if not cell.control:
             lines = _history(cell)
-            records.write_text(
-                where / "history.jsonl", "".join(json.dumps(r) + "\n" for r in lines)
-            )
+            texts.write_text(where / "history.jsonl", "".join(json.dumps(r) + "\n" for r in lines))
     return folder
 
 

@@ -15,6 +15,7 @@ from harness.present import decisions, figures, report, tables
 from harness.present.figures import decisions as heat_map
 from harness.present.tables.table import Document, Table, latex, markdown
 from harness.records import Record
+from harness.texts import write_text
 from tests.present import outputs
 from tests.present.test_tables import names, row_of
 
@@ -207,7 +208,7 @@ def test_files_and_report_show_decisions_and_power(tmp_path: Path) -> None:
 
 def test_a_damaged_record_of_power_is_named(tmp_path: Path) -> None:
     cells = outputs.write_cells(tmp_path / "cells", [outputs.tested()])
-    records.write_text(cells / "power" / "solar_weekly.json", "{}")
+    write_text(cells / "power" / "solar_weekly.json", "{}")
     with pytest.raises(UserError, match=r"solar_weekly\.json.*power"):
         tables.write([cells], tmp_path / "tables")
 

@@ -12,7 +12,7 @@ from harness.errors import UserError
 from harness.present import figures, files, frame, report
 from harness.present.comparison import comparisons
 from harness.present.figures import generation, prediction, scores, style, training
-from harness.records import write_json
+from harness.texts import write_json
 from tests.present import outputs
 
 STEMS = {

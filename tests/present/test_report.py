@@ -11,7 +11,8 @@ from harness.present import figures, report, tables
 from harness.present.figures.style import CAPTIONS
 from harness.present.tables import claims
 from harness.present.tables.table import Document, Table
-from harness.records import Record, write_json
+from harness.records import Record
+from harness.texts import write_json
 from tests.present import outputs
 
 

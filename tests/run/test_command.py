@@ -14,10 +14,11 @@ from datasets.synthetic import load as sines
 from harness.cells import CommandSpec
 from harness.cli import main
 from harness.config import Protocol
-from harness.records import Record, read, write_json
+from harness.records import Record, read
 from harness.run.answers import read_command
 from harness.run.command import ANSWER, ENDED, GIVEN, prepare
 from harness.sources import source_files
+from harness.texts import write_json
 from tests import specs
 
 PYTHON = shlex.quote(sys.executable)

@@ -10,9 +10,9 @@ from datasets.synthetic import load as sines
 from harness import cli
 from harness.cells import CellSpec
 from harness.powers import find_powers
-from harness.records import write_json
 from harness.run import generation, trace
 from harness.run.generation import ScoringSetup
+from harness.texts import write_json
 from harness.traces import TRACE, Trace, read_trace
 from tests import specs
 

@@ -17,7 +17,7 @@ from harness import catalogue, cells, grid, sources, sweeps
 from harness.checks import check
 from harness.config import Settings
 from harness.errors import UserError
-from harness.strict import parse_json, parse_yaml, read_text
+from harness.texts import parse_json, parse_yaml, read_text
 from harness.tasks import TABLES
 
 # Jobs use the Python that runs Snakemake, activated or not; a conda environment comes before it.

@@ -25,7 +25,7 @@ from harness.present.figures import (
 )
 from harness.present.figures.shown import first_seeds
 from harness.present.figures.style import Drawn
-from harness.sources import digest
+from harness.texts import digest
 
 
 def write(records_dirs: Sequence[Path], data_dir: Path, out: Path) -> list[Path]:

@@ -26,7 +26,7 @@ from datasets.files import replacing
 from harness import catalogue
 from harness.checks import check_json
 from harness.present.text import paragraphs
-from harness.records import write_json
+from harness.texts import write_json
 
 STYLE = Path(__file__).with_name("figures.mplstyle")
 CAPTIONS = "captions.json"

@@ -16,7 +16,7 @@ from harness.present.comparison import comparisons
 from harness.present.leaderboard import rows
 from harness.present.leaderboard.board import Board, boards, verdict
 from harness.present.text import TEMPLATES, environment
-from harness.records import write_text
+from harness.texts import write_text
 
 HERE = Path(__file__).parent
 FILES = (

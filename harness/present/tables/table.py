@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from harness import catalogue
-from harness.records import write_text
+from harness.texts import write_text
 
 
 @dataclass(frozen=True)
