@@ -103,7 +103,13 @@ def test_a_disk_without_room_for_the_weights(
 ) -> None:
     cell = specs.write(specs.cell(), disk / "cell")
     steps = training.Run.steps
-    monkeypatch.setattr(training.Run, "steps", lambda run: (steps(run), fill(disk)))
+
+    def steps_and_fill(run: training.Run) -> training.End:
+        ended = steps(run)
+        fill(disk)
+        return ended
+
+    monkeypatch.setattr(training.Run, "steps", steps_and_fill)
     assert train(cell, data) == 1
     weights = cell / "weights.safetensors"
     assert capsys.readouterr().err == f"error: {weights}: No space left on device\n"

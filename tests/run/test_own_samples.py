@@ -293,8 +293,11 @@ def test_prepared_data_that_are_others_or_not_there(
 
 
 @pytest.mark.slow
-def test_real_samples_on_the_command_line(mirror: Path, tmp_path: Path, capsys) -> None:
+def test_real_samples_on_the_command_line(
+    mirror: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
     """The whole way: fetch from the mirror, prepare, score white noise."""
+    monkeypatch.chdir(tmp_path)  # where nothing is prepared yet
     rng = np.random.default_rng(0)
     np.save(tmp_path / "mine.npy", rng.standard_normal((28, 52)))
     words = ["score", "--dataset", "solar_weekly", "--samples", str(tmp_path / "mine.npy")]

@@ -40,16 +40,16 @@ def test_links_of_the_contents_lead_to_what_they_name(address: Path, page: Page)
 @pytest.mark.slow
 def test_a_link_to_a_folded_figure_opens_it(address: Path, page: Page) -> None:
     page.goto(address.as_uri())
-    figure = page.locator("#scores_solar_weekly_cpu")
+    figure = page.locator("#scores_solar_weekly_full")
     expect(figure).to_be_hidden()
-    page.goto(f"{address.as_uri()}#scores_solar_weekly_cpu")
+    page.goto(f"{address.as_uri()}#scores_solar_weekly_full")
     expect(figure).to_be_visible()
 
 
 @pytest.mark.slow
 def test_headings_sort_within_models_and_controls(address: Path, page: Page) -> None:
     page.goto(address.as_uri())
-    table = page.locator("#table1_cpu-1 + .scroll table")
+    table = page.locator("#table1_full-1 + .scroll table")
     names = table.locator("tbody th")
     before = names.all_text_contents()
     n_models = table.locator("tbody.models th").count()
