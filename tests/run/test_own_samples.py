@@ -366,7 +366,7 @@ def test_what_a_killed_writer_leaves_is_no_record(tmp_path: Path) -> None:
         assert not list(tmp_path.rglob("record.json"))
 
 
-REFERENCE = sorted((ROOT / "results" / "reference").rglob("record.json"))
+REFERENCE = sorted(files.record_files(ROOT / "results" / "reference"))
 
 
 @pytest.mark.parametrize("path", REFERENCE, ids=lambda p: "/".join(p.parts[-6:-1]))
