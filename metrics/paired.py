@@ -5,11 +5,14 @@ Drawn again with replacement are
 * test series, or groups of records: the same ones for both rows;
 * generated series, of each row by themselves, in the marginal score and among those that a
   classifier is tested on;
-* fits of the evaluator, the same ones for both rows. With one seed, the evaluators of two rows
+* fits of the predictor, the same ones for both rows. With one seed, the evaluators of two rows
   begin with the same weights, but they learn from different series and so differ by chance. A
   bootstrap of F fits is too narrow, so the deviation of a fit's weight from 1/F is multiplied by
   t sqrt(F / (F - 1)) / z, with t and z the 97.5 % quantiles of Student's law with F - 1 degrees of
   freedom and of the normal law. A single fit is taken as it is.
+
+A classifier's fits are not drawn again: each is tested on another few series, and these are. That
+is enough: docs/decisions.md has how often one of two equal rows is called better.
 
 Not drawn again is the set of generated series that an evaluator was trained on: that would need
 evaluators trained on other sets. So an interval is for one training seed and one set of samples.
@@ -119,7 +122,7 @@ def differences(a: SeriesErrors, b: SeriesErrors, seed: int = 0) -> dict[str, In
             *(_marginal(row, real, own) for row, own in rows), enough=enough
         )
         found["classification"] = _interval(
-            *(-np.minimum(_classification(row, real, own, fit), CHANCE) for row, own in rows),
+            *(-np.minimum(_classification(row, real, own), CHANCE) for row, own in rows),
             enough=enough,
         )
     return found
@@ -230,14 +233,10 @@ def _marginal(
 
 
 def _classification(
-    row: SeriesErrors,
-    real: Float[np.ndarray, "R n"],
-    generated: Float[np.ndarray, "R m"],
-    fit: Float[np.ndarray, "R F"],
+    row: SeriesErrors, real: Float[np.ndarray, "R n"], generated: Float[np.ndarray, "R m"]
 ) -> Float[np.ndarray, "R"]:
     weights = np.hstack([real, generated])
     tested = np.isfinite(row.classification)  # (F, n + m)
     totals = weights @ np.where(tested, row.classification, 0).T  # (R, F)
     counts = weights @ tested.T.astype(np.float64)
-    scores = np.divide(totals, counts, out=np.full_like(totals, CHANCE), where=counts > 0)
-    return _over_fits(scores, fit)
+    return np.divide(totals, counts, out=np.full_like(totals, CHANCE), where=counts > 0).mean(1)

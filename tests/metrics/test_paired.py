@@ -113,18 +113,6 @@ def test_a_row_without_training_goes_with_any_number_of_fits() -> None:
         differences(fitted(0, fits=2), fitted(1))
 
 
-def test_fits_that_disagree_do_not_decide_by_classification() -> None:
-    """Classifiers of one row are better in three fits of five, by much in one."""
-    series = np.zeros((20, 1, 51), dtype=np.int32)
-    series[..., 0] = 1
-    first, second = (
-        SeriesErrors(series, series, np.array(level)[:, None] * np.ones(40), np.zeros((5, 20)))
-        for level in ([0.3] * 5, [0.1, 0.31, 0.29, 0.31, 0.29])
-    )
-    interval = differences(first, second)["classification"]
-    assert interval.low < interval.difference < 0 < interval.high
-
-
 def test_rows_of_other_test_series_are_refused() -> None:
     with pytest.raises(ValueError, match="the same test series, found 40, 39"):
         differences(synthetic(0, 0), synthetic(0, 1, n=39))
