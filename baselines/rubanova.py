@@ -81,8 +81,8 @@ def adamax(model: nn.Module, lr: float) -> dict[str, Optimisation]:
 def hermite(p: Tensor, y0: Tensor, y1: Tensor, dy0: Tensor, dy1: Tensor) -> Tensor:
     """Return the cubic Hermite polynomial at p, 0 at the left end of an interval, 1 at the right.
 
-    `y0`, `y1` are its values at the ends; `dy0`, `dy1` their change over the interval at the rates
-    of the ends.
+    All tensors have shapes that broadcast. `y0`, `y1` are its values at the ends; `dy0`, `dy1` the
+    changes over the interval at the rates of the ends.
     """
     q = 1 - p
     ends = (1 + 2 * p) * q**2 * y0 + (1 + 2 * q) * p**2 * y1

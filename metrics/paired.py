@@ -208,17 +208,12 @@ def _widened(times: Float[np.ndarray, "R F"]) -> Float[np.ndarray, "R F"]:
     return (1 + factor * (times - 1)) / fits
 
 
-def _over_fits(
-    scores: Float[np.ndarray, "R _"], fit: Float[np.ndarray, "R F"]
-) -> Float[np.ndarray, "R"]:
-    """Return the weighted mean over fits; the score itself where there is one fit."""
-    return scores[:, 0] if scores.shape[1] == 1 else (scores * fit).sum(1)
-
-
 def _prediction(
     row: SeriesErrors, real: Float[np.ndarray, "R n"], fit: Float[np.ndarray, "R F"]
 ) -> Float[np.ndarray, "R"]:
-    return _over_fits(real @ row.prediction.T / real.sum(1, keepdims=True), fit)
+    """Weighted mean over fits; the score itself where there is one fit."""
+    scores = real @ row.prediction.T / real.sum(1, keepdims=True)  # (R, F), or (R, 1)
+    return scores[:, 0] if scores.shape[1] == 1 else (scores * fit).sum(1)
 
 
 def _marginal(
