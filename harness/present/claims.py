@@ -31,6 +31,7 @@ INCOMPLETE: Verdict = "incomplete"  # rows have no record, and none that has one
 NO_SCORE: Verdict = "no score"
 VERDICTS = (REPRODUCED, NOT_REPRODUCED, UNDECIDED, INCOMPLETE, NO_SCORE)
 NO_RECORD = "no record"
+AHEAD, BEHIND = "ahead of", "behind"  # how a model stands against a row
 GROWTH = {"time": elapsed, "memory": own_memory}
 
 
@@ -43,10 +44,10 @@ class Claim(Strict):
     power: str
 
 
-class Ahead(Claim):
-    """That a model is better than each of some rows."""
+class Order(Claim):
+    """That a model is better, or worse, than each of some rows."""
 
-    rule: Literal["ahead"]
+    rule: Literal["ahead", "behind"]
     model: str
     rows: list[str]
     tasks: list[str]
@@ -54,7 +55,7 @@ class Ahead(Claim):
     quantities: list[str]
 
     @model_validator(mode="after")
-    def _known(self) -> "Ahead":
+    def _known(self) -> "Order":
         for name in self.datasets:
             catalogue.check_name("datasets", name)
         for task in self.tasks:
@@ -88,7 +89,7 @@ class NoScore(Claim):
     why: str
 
 
-AnyClaim = Annotated[Ahead | Faster | Exponent | NoScore, Field(discriminator="rule")]
+AnyClaim = Annotated[Order | Faster | Exponent | NoScore, Field(discriminator="rule")]
 
 
 class _File(Strict):
@@ -100,7 +101,7 @@ class _File(Strict):
         if twice := {name for name in ids if ids.count(name) > 1}:
             raise ValueError(f"expected each id once, found more of {', '.join(twice)}")
         for claim in self.claims:
-            own = [claim.model] if isinstance(claim, Ahead) else []
+            own = [claim.model] if isinstance(claim, Order) else []
             for name in [*own, *getattr(claim, "rows", [])]:
                 catalogue.check_name("models", name, f"{claim.id}: ")
         return self
@@ -154,7 +155,7 @@ def of_scores(compared: Sequence[Comparison]) -> list[Finding]:
     """Judge the claims about scores by the comparisons of one budget."""
     found = []
     for claim in claims():
-        if isinstance(claim, Ahead):
+        if isinstance(claim, Order):
             for task in claim.tasks:
                 for name in claim.datasets:
                     own = [
@@ -193,11 +194,11 @@ def as_a_whole(cases: Sequence[Finding]) -> Verdict:
     return cases[0].verdict
 
 
-# -- ahead ----------------------------------------------------------------------------------------
+# -- ahead, behind --------------------------------------------------------------------------------
 
 
 def _cases(
-    claim: Ahead, task: str, dataset: str, quantity: str, compared: Sequence[Comparison]
+    claim: Order, task: str, dataset: str, quantity: str, compared: Sequence[Comparison]
 ) -> list[Finding]:
     """Judge a claim of one data set and score: by each comparison, as data or settings differ."""
     of = f"{catalogue.dataset(dataset).title}, {task}"
@@ -205,11 +206,11 @@ def _cases(
         score = quantities(task)[quantity].title or quantity
         return [Finding(claim.id, of, score, INCOMPLETE, NO_RECORD)]
     if len(compared) == 1:
-        return [_ahead(claim, compared[0], quantity, of)]
-    return [_ahead(claim, c, quantity, f"{of}, {i}") for i, c in enumerate(compared, start=1)]
+        return [_order(claim, compared[0], quantity, of)]
+    return [_order(claim, c, quantity, f"{of}, {i}") for i, c in enumerate(compared, start=1)]
 
 
-def _ahead(claim: Ahead, c: Comparison, quantity: str, of: str) -> Finding:
+def _order(claim: Order, c: Comparison, quantity: str, of: str) -> Finding:
     score = c.quantities[quantity].title or quantity
     rows = c.rows.reindex([claim.model, *claim.rows])
     run, done = rows["run"].fillna(0), rows["done"].fillna(0)
@@ -229,25 +230,26 @@ def _ahead(claim: Ahead, c: Comparison, quantity: str, of: str) -> Finding:
         else:
             outcome = _against(c, claim.model, name, quantity)
         by.setdefault(outcome, []).append(name)
-    if "behind" in by:
+    said, opposite = (AHEAD, BEHIND) if claim.rule == "ahead" else (BEHIND, AHEAD)
+    if opposite in by:
         verdict = NOT_REPRODUCED
     elif incomplete:
         verdict = INCOMPLETE
-    elif set(by) == {"ahead of"} and done[claim.model] == run[claim.model]:
+    elif set(by) == {said} and done[claim.model] == run[claim.model]:
         verdict = REPRODUCED
     else:
         verdict = UNDECIDED
     return Finding(
         claim.id, of, score, verdict, _in_words(by),
         _endings(c, [claim.model, *claim.rows]),
-        _caveats(c, [claim.model, *by.get("behind", claim.rows)]),
+        _caveats(c, [claim.model, *by.get(opposite, claim.rows)]),
         f"{done[claim.model]:.0f}/{run[claim.model]:.0f}",
         _sees(c, quantity),
     )  # fmt: skip
 
 
 def _against(c: Comparison, model: str, rival: str, quantity: str) -> str:
-    """Say how a model stands against one row: "ahead of", "behind", or what is in the way."""
+    """Say how a model stands against one row: ahead, behind, or what is in the way of that."""
     if quantity == paired.BOUND:
         sigma = c.estimate(SIGMA)["value"]
         if sigma[model] != sigma[rival]:
@@ -258,11 +260,11 @@ def _against(c: Comparison, model: str, rival: str, quantity: str) -> str:
     )
     if ahead is None or behind is None:
         return "no errors of single series or records kept:"
-    return "ahead of" if ahead else "behind" if behind else "no difference seen from"
+    return AHEAD if ahead else BEHIND if behind else "no difference seen from"
 
 
 def _in_words(by: dict[str, list[str]]) -> str:
-    order = ("behind", "ahead of")
+    order = (BEHIND, AHEAD)
     outcomes = sorted(by, key=lambda o: order.index(o) if o in order else len(order))
     if len(outcomes) == 1 and len(by[outcomes[0]]) > 2:
         return f"{outcomes[0]} all {len(by[outcomes[0]])} rows"
