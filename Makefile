@@ -26,7 +26,7 @@ help:
 	@echo "make ui RESULTS=FOLDER      the same with the records below a folder, such as results/reference"
 	@echo "make compare RECORDS=FOLDER rows of your own beside the reference"
 	@echo "make data                   download all data sets"
-	@echo "make reference              train and score the reference results; some 5 hours on 2 cores"
+	@echo "make reference              train and score the reference results; some 30 hours on 2 cores"
 	@echo "make runtime                measure the reference run times, figure 3; hours, run nothing beside"
 	@echo "make tables                 tables and figures from the reference records, also in README.md"
 	@echo "make schemas                write workflow/schemas/ after a change of harness/config.py"
