@@ -1,6 +1,6 @@
 """Tables in Markdown pages: what stands between ``<!-- name:begin -->`` and ``<!-- name:end -->``.
 
-README.md has a compact table of one budget and how the paper's claims stand; the page of results
+README.md has a compact table of one data set and how the paper's claims stand; the page of results
 has the claims and the paper's table 1 whole, an overview of table 2, and links to the files of all
 tables.
 """
@@ -15,10 +15,11 @@ import pandas as pd
 from harness.catalogue import budgets
 from harness.errors import UserError
 from harness.present import frame, run_times
-from harness.present.comparison import comparisons, place
+from harness.present.comparison import Comparison, comparisons
+from harness.present.decisions import seeds_told_apart
 from harness.present.tables import claims, columns, documents, lengths
 from harness.present.tables.prediction import details
-from harness.present.tables.scores import by_dataset, older, ran, which
+from harness.present.tables.scores import older, ran
 from harness.present.tables.table import Document, Table, markdown, markdown_blocks
 from harness.present.text import paragraphs
 from harness.tasks import TABLE_OF
@@ -82,9 +83,10 @@ def update_sections(path: Path, sections: Mapping[str, str]) -> None:
 
 
 def compact_section(frame: pd.DataFrame, page: str) -> str:
-    """Return the robust scores of generation: lines are rows, columns are data sets.
+    """Return the robust scores of generation, and which rows are told apart, on one data set.
 
-    Only one budget is shown: that with the most models; of several, the first.
+    The budget with the most models is shown (of several, the first), and of its data sets the one
+    with the most trainings.
 
     Parameters
     ----------
@@ -97,38 +99,27 @@ def compact_section(frame: pd.DataFrame, page: str) -> str:
     compared = [c for c in ran(compared) if TABLE_OF[c.head["task"]] == "table1"]
     models: dict[str, set[str]] = {}  # by budget, in order
     for c in compared:
-        run = c.rows.index[~c.rows["control"] & (c.rows["run"] > 0)]
-        models.setdefault(c.head["budget"], set()).update(run)
+        models.setdefault(c.head["budget"], set()).update(_trainings(c).index)
     budget = max(models, key=lambda name: len(models[name]))
-    compared = by_dataset([c for c in compared if c.head["budget"] == budget])
-    parts = []
-    for c in compared:
-        scores = [
-            columns.robust(c, quantity, evaluator=False, seed=False)
-            for quantity in c.quantities.values()
-        ]
-        joined = pd.concat(scores, axis=1).agg(" / ".join, axis=1)
-        joined += columns.ended(c.rows).radd(" ").str.rstrip()
-        unmarked = c.rows.assign(capped=0, fixed=0)  # one line for a model on all data sets
-        part = pd.DataFrame(
-            {
-                "model": columns.labels(unmarked),
-                "control": c.rows["control"],
-                "order": [place(model, row) for model, row in c.rows.iterrows()],
-                "data set": c.head["title"] + which(c, compared),
-                "scores": joined.where(c.rows["done"] > 0, scores[0]),  # else how it ended, once
-            }
-        )
-        parts.append(part[c.rows["run"] > 0])
-    lines = pd.concat(parts)
-    by_row = lines.sort_values("order", kind="stable").drop_duplicates("model")
-    cells = lines.pivot(index="model", columns="data set", values="scores")
-    cells = cells.loc[by_row["model"], lines["data set"].unique()].fillna("–").reset_index()
+    c = max((c for c in compared if c.head["budget"] == budget), key=lambda c: _trainings(c).sum())
+    c = c.only(c.rows.index[c.rows["run"] > 0])
+    told = {row.Index: f"{row.told}/{row.tested}" for row in seeds_told_apart(c).itertuples()}
+    cells = pd.DataFrame(
+        {"model": columns.labels(c.rows), "told apart": [told.get(m, "–") for m in c.rows.index]}
+        | {q.heading: columns.robust(c, q, evaluator=False) for q in c.quantities.values()}
+        | {"seeds": columns.seeds(c.rows)},
+        c.rows.index,
+    )
     about = {"page": page, "budget": budget, "meaning": budgets().get(budget)}
-    about |= {"older": older(compared), "ended": "".join(lines["scores"])}
+    about |= {"title": c.head["title"], "older": older([c]), "ended": "".join(cells["model"])}
     (legend,) = paragraphs("legends.j2", "compact", **about)
-    table = Table("Results", cells, by_row["control"].set_axis(cells.index))
+    table = Table("Results", cells, c.rows["control"])
     return f"{legend}\n\n{markdown(table)}"
+
+
+def _trainings(c: Comparison) -> pd.Series:
+    """Return how many seeds of each model were run."""
+    return c.rows.loc[~c.rows["control"] & (c.rows["run"] > 0), "run"]
 
 
 def tables_section(shown: Sequence[Document], everything: Sequence[Document], link: Link) -> str:

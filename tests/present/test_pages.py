@@ -92,15 +92,18 @@ def test_readme_shows_the_budget_with_the_most_models(tmp_path: Path) -> None:
     paths = written(tmp_path, outputs.solar() + outputs.flame() + paper)
     pages.update(*paths)
     cells = readme_cells(paths[1])
-    assert cells[0] == ("model", "Solar Weekly", "FLAME")
-    assert cells[2][:2] == ("LS4", "0.0517 † / 0.680 †‡ / 0.140 †")
-    assert cells[3][:2] == ("Latent ODE", "timeout at step 31")
+    scores = ("marginal ↓", "classification ↑", "prediction ↓")
+    assert cells[0] == ("model", "told apart", *scores, "seeds")
+    assert cells[2] == (
+        "LS4", "–", "0.0517 ± 0.0022 †", "0.680 ± 0 †‡", "0.140 ± 0 †", "3/3",
+    )  # fmt: skip
+    assert cells[3][:3] == ("Latent ODE", "–", "timeout at step 31")
     assert cells[4][0] == "RNN-VAE" and cells[5][0] == "*controls:*"
     names = [cell[0] for cell in cells[6:]]
     assert {"*noise floor*", "*Gaussian*"} < set(names) and len(set(names)) == len(names)
     text = paths[1].read_text()
-    assert "Budget full: trained" in text and "† a control" in text and "(docs/results.md)" in text
-    assert "* **Incomplete:** " in text
+    assert "Solar Weekly, budget full: trained" in text and "† a control" in text
+    assert "(docs/results.md)" in text and "* **Incomplete:** " in text
 
 
 def test_of_two_budgets_with_as_many_models_readme_shows_that_of_most_training(
@@ -112,19 +115,22 @@ def test_of_two_budgets_with_as_many_models_readme_shows_that_of_most_training(
     ]
     paths = written(tmp_path, rows)
     pages.update(*paths)
-    assert readme_cells(paths[1])[2] == ("LS4", "0.244 / 0.600 / 0.100")
+    assert readme_cells(paths[1])[2][2:5] == ("0.244", "0.600", "0.100")
 
 
-def test_readme_marks_a_cell_that_did_not_converge(tmp_path: Path) -> None:
-    cap = outputs.record(ended="cap", scores=outputs.scores(0.244, 0.6, 0.1))
-    other = outputs.record(scores=outputs.scores(0.244, 0.6, 0.1)).model_copy(
-        update={"dataset": "nn5_daily", "title": "NN5 Daily"}
-    )
-    paths = written(tmp_path, [cap, other])
+def test_readme_shows_the_data_set_with_the_most_trainings(tmp_path: Path) -> None:
+    def trained(dataset: str, seed: int, told: bool) -> Record:
+        scores = outputs.scores(0.2, 0.6, 0.1) | {"p_all": (0.001 if told else 0.4, None)}
+        made = outputs.record(seed=seed, ended="cap", scores=scores)
+        return made.model_copy(update={"dataset": dataset, "title": dataset})
+
+    one = [trained("fred_md", 0, told=True)]
+    two = [trained("nn5_daily", seed, told=seed == 1) for seed in (0, 1)]
+    paths = written(tmp_path, one + two)
     pages.update(*paths)
-    model, *cells = readme_cells(paths[1])[2]
-    assert model == "LS4" and [cell.endswith("/ 0.100 ᶜ") for cell in cells] == [False, True]
-    assert "ᶜ not converged" in paths[1].read_text()
+    assert readme_cells(paths[1])[2][:2] == ("LS4ᶜ", "1/2")
+    text = paths[1].read_text()
+    assert "nn5_daily, budget full" in text and "ᶜ not converged" in text
 
 
 def test_what_there_is_no_record_of_is_left_alone(tmp_path: Path) -> None:
