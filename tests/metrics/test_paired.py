@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy.stats import t
 
 from metrics.classification import classify
 from metrics.marginal import bin_counts, marginal_robust
@@ -99,6 +100,15 @@ def test_fits_that_differ_by_chance_are_rarely_called_better(fits: int) -> None:
     ]
     wrong = sum(each.first_is_better or each.second_is_better for each in found)
     assert wrong <= 22  # 10 are expected; of the mean over fits alone, more than half
+
+
+def test_the_interval_over_a_few_fits_is_students() -> None:
+    """Fits that are alike on all series: t times a standard error either way."""
+    equal, shifts = fitted(0)._replace(prediction=np.ones((5, 100))), np.arange(5.0)[:, None]
+    found = differences(equal._replace(prediction=equal.prediction + shifts), equal)["prediction"]
+    assert found.difference == pytest.approx(2)
+    width = 2 * t.ppf(0.975, 4) * shifts.std(ddof=1) / math.sqrt(5)
+    assert found.high - found.low == pytest.approx(width, rel=0.06)
 
 
 def test_fits_that_agree_find_a_difference() -> None:

@@ -178,13 +178,14 @@ def test_a_size_that_no_model_can_have_gets_one_line() -> None:
 
 
 def test_scores_get_the_series_seeds_and_settings_that_they_are_for() -> None:
-    made = data(length=40)  # more values than training series, so that some lie outside their span
+    made = data(length=40)
     settings = {"season": 5, "standardised": True, "evaluator_series": 6}
     scoring = specs.scoring(fits=2, epochs=1)
     description = scoring.dataset.model_copy(update=settings)
     setup = ScoringSetup(made, scoring.model_copy(update={"dataset": description}))
     real, train = setup.test, setup.train
-    samples = (0.7 * train[:9, ::-1]).astype(np.float32)
+    noise = np.random.default_rng(0).standard_normal((9, 40, 1))  # outside the training span
+    samples = (0.7 * train[:9] + 0.1 * noise).astype(np.float32)
     known = {score.name: score for score in generation.score(setup, samples)[0]}
 
     seeds = (0, 1, 1000)  # of the robust scores, and of the literal ones

@@ -172,7 +172,7 @@ def test_controls_learn_from_the_training_records_alone(dataset: Dataset) -> Non
 
 
 class Bounded(Model):
-    """A record's KL is its number of values; its likelihood term is ten times as large."""
+    """A record's KL is 3 nats, its likelihood term 10 nats a value."""
 
     tasks = frozenset({"reconstruction"})
 
@@ -185,7 +185,7 @@ class Bounded(Model):
 
     def neg_elbo(self, batch: Batch, generator: torch.Generator) -> NegElbo:
         n = batch.target.sum((1, 2))
-        return NegElbo(n, 10 * n)
+        return NegElbo(torch.full_like(n, 3.0), 10 * n)
 
 
 def test_bounds_are_means_over_records_and_values(dataset: Dataset) -> None:
@@ -197,13 +197,14 @@ def test_bounds_are_means_over_records_and_values(dataset: Dataset) -> None:
     floor = np.log(0.5) + 0.5 * np.log(2 * np.pi)
     assert len(set(n)) > 1
     for name, value in {
-        "neg_elbo": 11 * n.mean(), "neg_elbo_kl": n.mean(), "neg_elbo_nll": 10 * n.mean(),
-        "neg_elbo_floor": floor * n.mean(), "neg_elbo_per_value": 11, "neg_elbo_sigma": 0.5,
+        "neg_elbo": 3 + 10 * n.mean(), "neg_elbo_kl": 3, "neg_elbo_nll": 10 * n.mean(),
+        "neg_elbo_floor": floor * n.mean(), "neg_elbo_per_value": 10 + 3 / n.mean(),
+        "neg_elbo_sigma": 0.5,
     }.items():  # fmt: skip
         assert found[name].value == pytest.approx(value), name
-    assert found["neg_elbo"].spread == pytest.approx(11 * n.std(ddof=1) / np.sqrt(len(n)))
+    assert found["neg_elbo"].spread == pytest.approx(10 * n.std(ddof=1) / np.sqrt(len(n)))
     _, errors = scored(view, constant([0.0]))
-    np.testing.assert_allclose(bounds["neg_elbo"], 11 * errors["count"])
+    np.testing.assert_allclose(bounds["neg_elbo"], 3 + 10 * errors["count"])
 
 
 def test_a_model_without_a_bound_has_none(dataset: Dataset) -> None:
