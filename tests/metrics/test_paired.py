@@ -192,6 +192,18 @@ def test_fewer_than_six_test_series_decide_nothing(n: int, decides: bool) -> Non
     assert differences(first, second)["prediction"].first_is_better == decides
 
 
+@pytest.mark.parametrize(("m", "decides"), [(5, False), (6, True)])
+def test_fewer_than_six_generated_series_decide_nothing(m: int, decides: bool) -> None:
+    inside, outside = np.array([[[4, 0]]]), np.array([[[0, 4]]])  # of the range of the real values
+
+    def row(counts: np.ndarray) -> SeriesErrors:
+        real, generated = np.repeat(inside, 10, 0), np.repeat(counts, m, 0)
+        return SeriesErrors(real, generated, np.zeros((1, 10 + m)), np.ones((1, 10)))
+
+    found = differences(row(inside), row(outside))["marginal"]
+    assert found.difference == -1 and found.first_is_better == decides
+
+
 def test_the_difference_of_means_is_over_records() -> None:
     group = np.array([0, 0, 0, 1])
     found = mean_difference(np.array([1.0, 2.0, 3.0, 10.0]), np.zeros(4), group)
