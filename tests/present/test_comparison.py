@@ -189,7 +189,7 @@ def test_budgets_are_not_compared() -> None:
 
 
 OTHER = {
-    "data_digest": "e" * 64, "split_digest": "e" * 64, "scoring": 1, "evaluator_fits": 3,
+    "data_digest": "e" * 64, "split_digest": "e" * 64, "scoring": 9, "evaluator_fits": 3,
     "evaluator_epochs": 5, "draws": 7, "protocol": {"hidden": 0.3},
 }  # fmt: skip
 
