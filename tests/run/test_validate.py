@@ -62,6 +62,7 @@ def test_the_same_noise_every_time_and_the_final_objective() -> None:
 def test_each_group_has_noise_of_its_own() -> None:
     some = validator(20)
     losses = some.losses(Noisy(Noisy.Config(), Shape(8, 1)))
+    assert losses is not None
     noise = losses - np.array([batch.x.mean().item() for batch in some.batches])
     assert np.ptp(noise) > 0.1 and len(set(noise.round(4))) == 6
 
