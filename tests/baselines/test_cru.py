@@ -340,6 +340,16 @@ def test_a_record_does_not_depend_on_its_batch(transition: str) -> None:
 
 
 @both
+def test_a_prediction_is_the_gaussian_of_the_filter(transition: str) -> None:
+    model, batch = lively(transition=transition), records()
+    found = model.predict(batch, 3, seeded())
+    with torch.no_grad():
+        mean, log_var = model.filter(batch)
+    torch.testing.assert_close(found.mean, mean[None])
+    torch.testing.assert_close(found.std.square(), log_var.exp()[None])
+
+
+@both
 def test_it_filters(transition: str) -> None:
     """A row's prediction depends on what is seen up to it, itself included, and on nothing else."""
     model, batch = lively(transition=transition), records(n=1, length=12)

@@ -28,6 +28,21 @@ def test_without_volatility_of_volatility_it_is_geometric_brownian_motion():
     assert total.pvalue > 0.001
 
 
+def test_a_path_is_the_recursion_also_where_its_variance_is_negative():
+    z = rng().standard_normal((1, 99, 2))[0]
+    log_price, v, path, lowest = np.log(100.0), 0.04, [100.0], 0.0
+    for first, second in z:
+        v_plus = max(v, 0.0)
+        log_price += (0.05 - v_plus / 2) / 250 + np.sqrt(v_plus / 250) * first
+        other = -0.7 * first + np.sqrt(1 - 0.7**2) * second
+        v += 2 * (0.04 - v_plus) / 250 + 2.0 * np.sqrt(v_plus / 250) * other
+        path.append(np.exp(log_price))
+        lowest = min(lowest, v)
+    assert lowest < 0
+    found = heston.simulate(1, rng(), heston.Law(xi=2.0), 100)
+    np.testing.assert_allclose(found, [path], rtol=1e-12)
+
+
 def test_the_mean_grows_at_the_drift():
     S = heston.simulate(40_000, rng())[:, -1]
     expected = 100 * math.exp(0.05 * 127 / 250)

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy.stats import t
 
 from metrics.classification import classify
 from metrics.marginal import bin_counts, marginal_robust
@@ -101,6 +102,15 @@ def test_fits_that_differ_by_chance_are_rarely_called_better(fits: int) -> None:
     assert wrong <= 22  # 10 are expected; of the mean over fits alone, more than half
 
 
+def test_the_interval_over_a_few_fits_is_students() -> None:
+    """Fits that are alike on all series: t times a standard error either way."""
+    equal, shifts = fitted(0)._replace(prediction=np.ones((5, 100))), np.arange(5.0)[:, None]
+    found = differences(equal._replace(prediction=equal.prediction + shifts), equal)["prediction"]
+    assert found.difference == pytest.approx(2)
+    width = 2 * t.ppf(0.975, 4) * shifts.std(ddof=1) / math.sqrt(5)
+    assert found.high - found.low == pytest.approx(width, rel=0.06)
+
+
 def test_fits_that_agree_find_a_difference() -> None:
     found = [differences(fitted(s), fitted(s + 1000, 0.3))["prediction"] for s in range(50)]
     assert sum(each.first_is_better for each in found) >= 40
@@ -180,6 +190,18 @@ def test_six_groups_that_agree_decide() -> None:
 def test_fewer_than_six_test_series_decide_nothing(n: int, decides: bool) -> None:
     first, second = synthetic(0, 0, n=n), synthetic(9, 1, n=n)
     assert differences(first, second)["prediction"].first_is_better == decides
+
+
+@pytest.mark.parametrize(("m", "decides"), [(5, False), (6, True)])
+def test_fewer_than_six_generated_series_decide_nothing(m: int, decides: bool) -> None:
+    inside, outside = np.array([[[4, 0]]]), np.array([[[0, 4]]])  # of the range of the real values
+
+    def row(counts: np.ndarray) -> SeriesErrors:
+        real, generated = np.repeat(inside, 10, 0), np.repeat(counts, m, 0)
+        return SeriesErrors(real, generated, np.zeros((1, 10 + m)), np.ones((1, 10)))
+
+    found = differences(row(inside), row(outside))["marginal"]
+    assert found.difference == -1 and found.first_is_better == decides
 
 
 def test_the_difference_of_means_is_over_records() -> None:

@@ -132,6 +132,39 @@ def test_features_in_closed_form():
     assert named["increments: log deviation"][1] == pytest.approx(math.log(2), abs=1e-3)
 
 
+def test_features_of_a_step_down_and_half_of_it_back():
+    x = np.array([4.0, 4, 4, 4, 0, 3, 3, 3])
+    d = np.diff(x)  # 0, 0, 0, -4, 3, 0, 0
+
+    def moment(values, k):
+        return ((values - values.mean()) ** k).mean()
+
+    def lagged(values, lag):
+        centred = values - values.mean()
+        return (centred[lag:] * centred[:-lag]).sum() / (centred**2).sum()
+
+    expected = {
+        "increments: log deviation": math.log(d.std()),
+        "increments: skewness": moment(d, 3) / moment(d, 2) ** 1.5,
+        "increments: kurtosis": moment(d, 4) / moment(d, 2) ** 2 - 3,
+        "increments: largest": 4,
+        "increments: share near zero": 5 / 7,
+        "increments: autocorrelation of sizes, lag 1": lagged(np.abs(d), 1),
+        "values: skewness": moment(x, 3) / moment(x, 2) ** 1.5,
+        "values: kurtosis": moment(x, 4) / moment(x, 2) ** 2 - 3,
+        "values: 5 % quantile": 0.35 * 3,  # between the lowest two values, 0 and 3
+        "values: 95 % quantile": 4,
+        "values: mean of the first quarter": 4,
+        "values: mean of the last quarter": 3,
+        "values: share of turning points": 1 / 6,
+        "values: autocorrelation, lag 1": lagged(x, 1),
+        "values: autocorrelation, lag 2": lagged(x, 2),
+        "values: autocorrelation, lag 3": lagged(x, 3),
+    }
+    found = {name: values.item() for name, values in features(x[None, :, None], 3).items()}
+    assert found == pytest.approx(expected, abs=1e-5)
+
+
 def test_what_a_constant_series_leaves_undefined_is_0():
     found = features(np.full((1, 40, 1), 0.1), 4)
     assert all(np.isfinite(values).all() for values in found.values())

@@ -1,5 +1,6 @@
 """The paper's claims: each rule gives each verdict, and says what is in the way of one."""
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -140,6 +141,8 @@ def test_caveats_are_those_of_the_rows_that_the_verdict_follows_from(tmp_path: P
     twice = [predicted(name, BASE + 0.2, seed) for name in RIVALS for seed in (0, 1)]
     found = judge(tmp_path / "c", [ls4, predicted("ls4", BASE, 1), *twice])["hidden_values"]
     assert found.verdict == claims.REPRODUCED and found.caveats == ()
+    found = judge(tmp_path / "d", [ls4, *twice])["hidden_values"]  # one row of one seed is enough
+    assert found.verdict == claims.REPRODUCED and found.caveats == ("one seed",)
 
 
 def bounds(sigma: float, own: np.ndarray) -> list[Cell]:
@@ -203,6 +206,28 @@ def test_run_times() -> None:
     assert (
         found["linear_baselines", "exponent of training", "time"].verdict == claims.NOT_REPRODUCED
     )
+
+
+@pytest.mark.parametrize(
+    ("kind", "factor", "verdict"),
+    [
+        ("training", 2, claims.REPRODUCED),  # Latent ODE takes 3 times as long
+        ("training", 4, claims.NOT_REPRODUCED),
+        ("reconstruction", 400, claims.REPRODUCED),  # 469 times as long, or more
+        ("reconstruction", 500, claims.UNDECIDED),
+    ],
+)
+def test_faster_by_a_factor(
+    monkeypatch: pytest.MonkeyPatch, kind: str, factor: int, verdict: str
+) -> None:
+    said = dataclasses.replace(published.speed_claim(), factor=factor)
+    (claim,) = (c for c in claims.claims() if isinstance(c, claims.Faster))
+    claim = claim.model_copy(update={"rows": ["latent_ode"], "measurements": [kind]})
+    monkeypatch.setattr(published, "speed_claim", lambda: said)
+    monkeypatch.setattr(claims, "claims", lambda: (claim,))
+    (study,) = studies(synthetic_run_times())
+    (found,) = claims.of_run_times(study)
+    assert found.verdict == verdict
 
 
 def test_models_of_equal_size_are_not_judged() -> None:

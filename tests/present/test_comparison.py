@@ -182,16 +182,33 @@ def test_unknown_budgets_come_last_and_unknown_controls_too() -> None:
     assert compared[-1].rows.index[-1] == "oracle"
 
 
-def test_rows_of_other_data_or_settings_are_not_compared() -> None:
-    rows = [
-        outputs.record(seed=0),
-        outputs.record(seed=1, data_digest="e" * 64),
-        outputs.record(seed=2, evaluator_epochs=5),
-        outputs.record(seed=3, budget="paper"),
-        outputs.record(seed=4),
-    ]
+def test_budgets_are_not_compared() -> None:
+    rows = [outputs.record(seed=0), outputs.record(seed=3, budget="paper"), outputs.record(seed=4)]
     seeds = [c.cells["seed"].tolist() for c in outputs.compare(rows)]
-    assert sorted(seeds) == [[0, 4], [1], [2], [3]]
+    assert sorted(seeds) == [[0, 4], [3]]
+
+
+OTHER = {
+    "data_digest": "e" * 64, "split_digest": "e" * 64, "scoring": 9, "evaluator_fits": 3,
+    "evaluator_epochs": 5, "draws": 7, "protocol": {"hidden": 0.3},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("task", "own"),
+    [
+        ("generation", {"evaluator_fits", "evaluator_epochs"}),
+        ("interpolation", {"draws", "protocol"}),
+    ],
+)
+def test_rows_of_other_data_or_settings_are_not_compared(task: str, own: set[str]) -> None:
+    made = outputs.record() if task == "generation" else outputs.predicted(task)
+    fields = {"data_digest", "split_digest", "scoring"} | own
+    others = [made.model_copy(update={"seed": 1, field: OTHER[field]}) for field in fields]
+    for other in others:
+        assert [len(c.cells) for c in outputs.compare([made, other])] == [1, 1]
+    (together,) = outputs.compare([made, made.model_copy(update={"seed": 1})])
+    assert len(together.cells) == 2
 
 
 def test_variants_and_what_they_are_variants_of() -> None:

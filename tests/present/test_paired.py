@@ -159,6 +159,20 @@ def test_rows_of_other_records_are_refused(tmp_path: Path) -> None:
         c.skill(c.quantities["mse"])
 
 
+def test_rows_are_compared_seed_by_seed_and_record_by_record(tmp_path: Path) -> None:
+    cells = [
+        (outputs.predicted("interpolation", model=model, seed=seed), factor * BASE)
+        for model, factors in {"ls4": (0.5, 1.4), "gru_d": (1.0, 2.0)}.items()
+        for seed, factor in enumerate(factors)
+    ]
+    c = compare(tmp_path, cells)
+    for folder in c.cells.loc[c.cells["model"] == "gru_d", "folder"]:  # in the opposite order
+        arrays = load_arrays(folder / ERRORS, set())
+        save_arrays(folder / ERRORS, {name: values[::-1] for name, values in arrays.items()})
+    found = paired.row_skill(c.cells, "ls4", "gru_d", "mse")
+    assert found is not None and found[:3] == pytest.approx((0.4, 0.3, 0.5))
+
+
 def of_series(folder: Path, model: str, generated: np.ndarray) -> Record:
     """Write a cell with the errors that the scores of generation leave."""
     cell = outputs.record(model=model, scores=outputs.scores(0.1, 0.6, 0.1))

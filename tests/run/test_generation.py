@@ -1,4 +1,4 @@
-"""Data that are too small or too plain for the scores: refused before the training, or no score."""
+"""What the scores of samples are given, and data that are too small or too plain for them."""
 
 import dataclasses
 from pathlib import Path
@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 import torch
 
+from datasets.base import Scaling
 from datasets.errors import DataError
+from datasets.heston import random_walk, simulate
 from datasets.synthetic import load as sines
 from harness import cli
 from harness.cells import ControlSpec
@@ -19,11 +21,17 @@ from harness.run.build import build
 from harness.run.evaluate import evaluate_control
 from harness.run.generation import ScoringSetup, check_scorable
 from harness.run.power import measure_power
+from harness.run.streams import numpy_stream
 from harness.run.trace import trace
 from harness.run.train import train
 from harness.run.validate import Validator
 from harness.run.view import View
+from metrics.classification import classify
+from metrics.heston import heston_scores
 from metrics.marginal import bootstrap, marginal_robust
+from metrics.memorisation import memorisation, span_residual
+from metrics.prediction import predict
+from metrics.two_sample import resolution, standardise, two_sample
 from tests import specs
 
 CPU = torch.device("cpu")
@@ -167,3 +175,66 @@ def test_no_test_series_nothing_to_predict() -> None:
 def test_a_size_that_no_model_can_have_gets_one_line() -> None:
     with pytest.raises(UserError, match=r"^config/models/ls4.yaml, data set s: [^\n]+$"):
         build(specs.cell(config=specs.SMALL_LS4 | {"state": 3}), data(), CPU)
+
+
+def test_scores_get_the_series_seeds_and_settings_that_they_are_for() -> None:
+    made = data(length=40)
+    settings = {"season": 5, "standardised": True, "evaluator_series": 6}
+    scoring = specs.scoring(fits=2, epochs=1)
+    description = scoring.dataset.model_copy(update=settings)
+    setup = ScoringSetup(made, scoring.model_copy(update={"dataset": description}))
+    real, train = setup.test, setup.train
+    noise = np.random.default_rng(0).standard_normal((9, 40, 1))  # outside the training span
+    samples = (0.7 * train[:9] + 0.1 * noise).astype(np.float32)
+    known = {score.name: score for score in generation.score(setup, samples)[0]}
+
+    seeds = (0, 1, 1000)  # of the robust scores, and of the literal ones
+    *classifiers, literal_classifier = (
+        classify(real[:6], samples[:6], seed=seed, epochs=1) for seed in seeds
+    )
+    *predictors, literal_predictor = (
+        predict(real[:6], samples[:6], seed=seed, epochs=1) for seed in seeds
+    )
+    mse = [fit.mse for fit in predictors]
+    tests = two_sample(real, samples, train, season=5)
+    standardised = standardise(samples).astype(np.float32)
+    copies = memorisation(real, samples, train)
+    expected = {
+        "classification_literal": literal_classifier.literal,
+        "classification_robust": np.mean([fit.bce for fit in classifiers]),
+        "prediction_literal": literal_predictor.literal,
+        "prediction_robust": np.mean(mse),
+        "p_all": tests.p_all,
+        "p_all_standardised": two_sample(real, standardised, train, season=5).p_all,
+        "nearest_train_generated": copies.generated,
+        "nearest_train_test": copies.test,
+        "span_residual": span_residual(samples, train).mean(),
+        "span_residual_test": span_residual(real, train).mean(),
+    }
+    limits = resolution(made.x, len(real), len(samples), train, season=5)
+    expected |= {f"effect_{name}": value for name, value in tests.effect(limits).items()}
+    for name, value in expected.items():
+        assert known[name].value == pytest.approx(value), name
+    assert known["prediction_robust"].spread == pytest.approx(np.std(mse, ddof=1))
+
+
+def test_own_scores_and_controls_are_in_the_unit_before_scaling(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    prices = simulate(40, np.random.default_rng(0), length=24)[..., None]
+    scaling = Scaling(90.0, 5.0)
+    made = data(length=24, x=scaling.apply(prices))
+    made.meta["scaling"] = dataclasses.asdict(scaling)
+    setup = ScoringSetup(made, specs.scoring("heston"))
+    own = {score.name: score.value for score in generation.own_scores(setup, setup.train[:8])}
+    expected = heston_scores(prices[made.test], prices[made.train[:8]])
+    assert own == pytest.approx(expected, rel=1e-3)
+
+    monkeypatch.setattr(generation, "score", lambda *_: ([], {}))
+    walk = specs.control("gaussian").model_copy(
+        update={"model": "random_walk", "draw": "datasets.heston:random_walk"}
+    )
+    samples, *_ = generation.control_scores(walk, setup)
+    drawn = random_walk(prices[made.train], len(made.test), numpy_stream(walk, "control"))
+    assert samples is not None
+    np.testing.assert_allclose(scaling.undo(samples), drawn, rtol=1e-4)

@@ -500,6 +500,7 @@ def test_a_new_model_sees_the_training_series_once(dataset, tmp_path: Path) -> N
     train(phased(), dataset, tmp_path, CPU)
     model = load_trained(phased(), dataset, tmp_path / "weights.safetensors", CPU)
     assert model.state_dict()["seen"] == len(dataset.train)
+    assert not model.training, "it is to sample and predict"
 
 
 def test_each_epoch_is_a_permutation() -> None:

@@ -52,9 +52,19 @@ def test_the_same_noise_every_time_and_the_final_objective() -> None:
     assert np.array_equal(first, some.losses(model))
     assert set(model.asked) == {FINAL_STEP} and len(model.asked) == 2 * 6 * some.draws
     assert model.training, "the model is left as it was"
+    some.losses(model.eval())
+    assert not model.training
     with torch.no_grad():
         model.w += 1
     assert np.allclose(some.losses(model), first + 1, atol=1e-5)
+
+
+def test_each_group_has_noise_of_its_own() -> None:
+    some = validator(20)
+    losses = some.losses(Noisy(Noisy.Config(), Shape(8, 1)))
+    assert losses is not None
+    noise = losses - np.array([batch.x.mean().item() for batch in some.batches])
+    assert np.ptp(noise) > 0.1 and len(set(noise.round(4))) == 6
 
 
 def test_many_series_are_put_into_groups() -> None:
@@ -90,6 +100,7 @@ def test_a_model_without_one_loss_has_none() -> None:
         ([np.inf, np.inf], [1.0, 2.0], True),
         ([1.0, 2.0], [np.inf, 0.0], False),
         ([1.0, 1.0, 1.0, 1.0], [0.9, 0.9, 0.9, 0.9], True),  # small, but in every group
+        ([1.0, 1.0, 1.0, 1.0], [0.8, 1.0, 0.8, 1.0], True),  # .1 with a standard error of .06
         ([1.0, 1.0, 1.0, 1.0], [0.0, 2.0, 0.0, 1.9], False),  # below one standard error
         ([1.0, 1.0, 1.0, 1.0], [1.0, 1.0, 1.0, 1.0], False),
         ([1.0], [0.9], True),

@@ -108,6 +108,15 @@ def test_released_cut_counts_rows_of_the_union(dataset: Dataset) -> None:
     assert batch.target[:, half:].any() and not batch.target[:, :half].any()
 
 
+def test_a_value_at_the_cut_is_to_be_predicted() -> None:
+    """Such as one after 24 of 48 hours, when many patients have some."""
+    regular = sines([], name="s", title="S", n=10, length=21, channels=1, seed=0, split=specs.SPLIT)
+    batch = View(regular, "extrapolation").batch(regular.test)
+    assert (batch.t[:, 10] == 0.5).all()
+    assert not batch.mask[:, 10:].any() and batch.mask[:, :10].all()
+    assert torch.equal(batch.target, 1 - batch.mask)
+
+
 def test_generation_needs_complete_series(dataset: Dataset) -> None:
     with pytest.raises(
         UserError, match=r"complete series for generation, found \d+% of the values missing"
