@@ -72,8 +72,11 @@ def assemble(
     Raises
     ------
     DataError
-        If there are too few series or values, or single precision cannot hold them.
+        If there are too few series or values, or single precision cannot hold them, or two channels
+        have one name.
     """
+    if len(set(rows.channels)) < len(rows.channels):
+        raise DataError(f"channels: expected different names, found {list(rows.channels)}")
     group = np.unique(rows.origin, return_inverse=True)[1]
     whole = base.split(int(group.max()) + 1, **split)
     train, validation, test = (np.flatnonzero(np.isin(group, part)) for part in whole)
