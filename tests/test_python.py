@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import numpy as np
@@ -25,7 +26,14 @@ from tests import specs
 from tests.checkout import BIN, copy
 from tests.present import outputs
 
-SHORT = {"name": "sines", "title": "Sines", "n": 30, "length": 20, "channels": 2, "seed": 0}
+SHORT: dict[str, Any] = {
+    "name": "sines",
+    "title": "Sines",
+    "n": 30,
+    "length": 20,
+    "channels": 2,
+    "seed": 0,
+}
 
 
 @pytest.fixture(scope="module")

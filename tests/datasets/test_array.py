@@ -154,6 +154,10 @@ def test_bad_arrays_are_refused(tmp_path):
     refused(X, r"mine\.npy: expected 3 channels, found 2", channels=["a", "b", "c"])
     refused(X, "channels: expected at least one name, found none", channels=[])
     refused(X, "channels: expected different names, found", channels=["a", "a"])
+    split = {"seed": 0, "fractions": [0.8, 0.2, 0.0]}
+    refused(
+        X[..., :1], r"split: expected a series in each part, found \[\d+, \d+, 0\]", split=split
+    )
     for how in ("zscore", "minmax"):
         refused(X[..., :1] * 1e300, r"normalise: expected values below \de\+15\d,", normalise=how)
     refused(np.array([{}]), "expected numbers or text, found values of type object")
