@@ -14,6 +14,7 @@ import pytest
 import torch
 
 import harness
+from datasets.base import Dataset
 from datasets.synthetic import load as sines
 from harness import load_cell, records
 from harness.catalogue import ROOT
@@ -36,11 +37,15 @@ SHORT: dict[str, Any] = {
 }
 
 
+def data(**changes: Any) -> Dataset:
+    return sines([], **SHORT | changes, split=specs.SPLIT)
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Results with one trained cell of generation."""
     root = tmp_path_factory.mktemp("results")
-    dataset = sines([], **SHORT, split=specs.SPLIT)
+    dataset = data()
     (root / "data").mkdir()
     dataset.save(root / "data" / "sines.npz")
     spec = specs.cell()
@@ -74,7 +79,7 @@ def test_mistakes_get_one_line(folder: Path, tmp_path: Path) -> None:
         load_cell(folder, tmp_path / "none.npz")
     with pytest.raises(UserError, match=r"cannot be read: Is a directory"):
         load_cell(folder, tmp_path)
-    sines([], **SHORT | {"name": "cosines"}, split=specs.SPLIT).save(tmp_path / "cosines.npz")
+    data(name="cosines").save(tmp_path / "cosines.npz")
     with pytest.raises(UserError, match="expected the data set 'sines', found 'cosines'"):
         load_cell(folder, tmp_path / "cosines.npz")
 
@@ -97,14 +102,14 @@ def test_arguments_get_one_line(folder: Path) -> None:
 
 
 def test_data_that_the_record_is_not_of_are_refused(folder: Path, tmp_path: Path) -> None:
-    cell, data = tmp_path / "cell", tmp_path / "data" / "sines.npz"
+    cell, prepared = tmp_path / "cell", tmp_path / "data" / "sines.npz"
     shutil.copytree(folder, cell)
-    sines([], **SHORT, split=specs.SPLIT).save(data)
+    data().save(prepared)
     dataset = load_cell(cell).dataset
     digests = {"data_digest": dataset.data_digest, "split_digest": dataset.split_digest}
     records.write(outputs.record(**digests), cell / "record.json")
     assert load_cell(cell).spec == specs.cell()
-    sines([], **SHORT | {"seed": 1}, split=specs.SPLIT).save(data)
+    data(seed=1).save(prepared)
     with pytest.raises(UserError, match=r"data set sines: expected data .*, found"):
         load_cell(cell)
 

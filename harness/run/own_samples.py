@@ -81,12 +81,12 @@ def _read_csv(path: Path, L: int) -> Float[np.ndarray, "n L"]:
                 f"{path}:{line}: expected {L} numbers between commas, found {len(words)}:"
                 f" {','.join(words)[:60]!r}"
             )
+        rows.append([])
         for k, word in enumerate(words, start=1):
             try:
-                number(word)
+                rows[-1].append(number(word))
             except ValueError:
                 raise DataError(
                     f"{path}:{line}: expected a finite number as value {k}, found {word[:60]!r}"
                 ) from None
-        rows.append([number(word) for word in words])
     return np.array(rows).reshape(len(rows), L)
