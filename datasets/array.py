@@ -15,7 +15,7 @@ from datasets.assemble import Rows, assemble
 from datasets.errors import DataError
 from datasets.files import load_array, load_arrays
 from datasets.normalisation import expect
-from datasets.text import MISSING, csv_lines, number
+from datasets.text import MISSING, counts, csv_lines, number
 from datasets.tsf import read_tsf
 from datasets.windows import of_steps
 
@@ -77,6 +77,8 @@ def load(
         If the file or an option is not as described, naming file and line.
     """
     expect(unequal, ("refuse", "mask"), f"data set {name}: unequal")
+    if not channels:
+        raise DataError(f"data set {name}: channels: expected at least one name, found none")
     if len(files) != 1:
         raise DataError(f"data set {name}: expected one file, found {len(files)}")
     path, D = Path(files[0]), len(channels)
@@ -205,10 +207,14 @@ def _read_csv(
 
 
 def _is_header(words: Sequence[str], where: str) -> bool:
-    counted = [str(k) for k in range(len(words))]
-    if len(words) > 2 and words == ["", *counted[:-1]]:
+    if len(words) > 2 and not words[0] and counts(words[1:]):
         raise DataError(f"{where}: expected values, found the header of a column of row numbers")
-    return words == counted or (any(words) and not any(map(_is_number, words)))
+    if words[0] != "0" and counts(words):
+        raise DataError(
+            f"{where}: expected values, found {words[0]}, {words[1]}, {words[2]}, ...;"
+            " `header: true` or `header: false` says whether they are names"
+        )
+    return counts(words) or (any(words) and not any(map(_is_number, words)))
 
 
 def _is_number(word: str) -> bool:

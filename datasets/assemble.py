@@ -72,10 +72,15 @@ def assemble(
     Raises
     ------
     DataError
-        If there are too few series or values, or single precision cannot hold them.
+        If there are too few series or values, a part of the split is empty, single precision cannot
+        hold the values, or two channels have one name.
     """
+    if len(set(rows.channels)) < len(rows.channels):
+        raise DataError(f"channels: expected different names, found {list(rows.channels)}")
     group = np.unique(rows.origin, return_inverse=True)[1]
     whole = base.split(int(group.max()) + 1, **split)
+    if not all(map(len, whole)):
+        raise DataError(f"split: expected a series in each part, found {list(map(len, whole))}")
     train, validation, test = (np.flatnonzero(np.isin(group, part)) for part in whole)
     x, unit_of_x, scales = normalise(rows.x, rows.record, train, *normalise_by)
     observed = np.isfinite(rows.x)

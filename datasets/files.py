@@ -29,16 +29,17 @@ def replacing(path: Path) -> Iterator[Path]:
     The temporary path lies alone in its own folder, which is removed on success and on failure
     with whatever else was put there.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
-        part = Path(folder) / f"part{path.suffix}"  # a leftover must not look like the file
-        try:
+    hidden = path.with_name(f".{path.name}.")  # how the names of temporary folders begin
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=path.parent, prefix=hidden.name) as folder:
+            part = Path(folder) / f"part{path.suffix}"  # a leftover must not look like the file
             yield part
             os.replace(part, path)
-        except OSError as error:  # such as a full disk: name the file, not its temporary part
-            if error.filename in (None, str(part)):
-                error.filename = str(path)
-            raise
+    except OSError as error:  # such as a full disk: name the file, not its temporary part
+        if error.filename is None or str(error.filename).startswith(str(hidden)):
+            error.filename = str(path)
+        raise
 
 
 def sha256(path: Path) -> str:

@@ -77,6 +77,9 @@ def normalise(
     if how == NONE:
         return x, "", [(0.0, 1.0)] * x.shape[1]
     (function, kind), x = FUNCTIONS[how], x.copy()
+    largest = np.sqrt(np.finfo(np.float64).max / x.size) / 2  # whose squares still have a sum
+    if not (np.abs(x[np.isfinite(x)]) < largest).all():
+        raise DataError(f"normalise: expected values below {largest:.0e}, found larger ones")
     if by == "series":
         for rows in np.split(np.arange(len(x)), np.flatnonzero(np.diff(record)) + 1):
             for d in np.flatnonzero(np.isfinite(x[rows]).any(0)):

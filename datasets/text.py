@@ -2,7 +2,7 @@
 
 import csv
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from datasets.errors import DataError
@@ -23,6 +23,18 @@ def number(word: str) -> float:
     if not plain(word) or not math.isfinite(value):
         raise ValueError(word)
     return value
+
+
+def counts(words: Sequence[str]) -> bool:
+    """Tell whether words are 0, 1, 2, ..., or three or more consecutive whole numbers.
+
+    At the top of a file that is rather a heading, such as 1, 2, 3 or 1990, 1991, 1992, than values.
+    """
+    first = words[0]
+    if not (plain(first) and first.isdecimal() and len(first) < 10):
+        return False
+    expected = [str(int(first) + k) for k in range(len(words))]
+    return list(words) == expected and (first == "0" or len(words) > 2)
 
 
 def plain(text: str) -> bool:
@@ -46,7 +58,7 @@ def decode(raw: bytes, encoding: str, where: str) -> str:
         start = error.start if isinstance(error, UnicodeDecodeError) else 0
         raise DataError(
             f"{where}: expected {encoding} text, found byte {raw[start]:#04x};"
-            " the option `encoding` names another encoding"
+            " a data set's option `encoding` names another encoding"
         ) from None
 
 
@@ -67,7 +79,8 @@ def csv_lines(path: Path, delimiter: str, encoding: str) -> Iterator[tuple[int, 
                 if words:
                     yield lines.line_num, words
         except csv.Error as error:
-            raise DataError(f"{path}:{lines.line_num}: expected CSV, found {error}") from None
+            reason = str(error).partition(" - ")[0]  # the rest is for programmers
+            raise DataError(f"{path}:{lines.line_num}: expected CSV, found {reason}") from None
 
 
 def _decoded(file: Iterable[bytes], path: Path, encoding: str) -> Iterator[str]:

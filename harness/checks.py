@@ -121,13 +121,19 @@ def check_options(
     Raises
     ------
     UserError
-        One line: where, which option, what is wrong with it.
+        One line: where, which option, what is wrong with it; or that the reference names no such
+        function.
     """
     function: Callable[..., Any] = load(reference)
+    if not inspect.isfunction(function):
+        raise UserError(f"{reference}: expected a function, found {function!r:.80}")
     hints = typing.get_type_hints(function, include_extras=True)
+    parameters = inspect.signature(function).parameters
+    if absent := [name for name in given if name not in parameters]:
+        raise UserError(f"{reference}: expected a function that takes {absent[0]!r}, found none")
     fields: dict[str, Any] = {
         name: (hints.get(name, Any), ... if p.default is p.empty else p.default)
-        for name, p in inspect.signature(function).parameters.items()
+        for name, p in parameters.items()
         if p.kind is p.KEYWORD_ONLY and name not in given
     }
     strict = ConfigDict(extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True)
@@ -160,9 +166,15 @@ def load(reference: str) -> Any:
 
 
 def _as_json(content: Any, where: str) -> str:
+    def refuse(value: Any) -> None:  # YAML knows dates, JSON does not
+        raise UserError(
+            f"{where}: expected text in quotes, found {value}, which YAML reads as a"
+            f" {type(value).__name__}"
+        )
+
     try:
-        return json.dumps(content)
-    except TypeError as error:  # YAML knows dates, JSON does not
+        return json.dumps(content, default=refuse)
+    except TypeError as error:  # a key
         raise UserError(f"{where}: {error}") from None
 
 
@@ -181,4 +193,7 @@ def _first(error: ValidationError) -> str:
         message = str(detail.get("ctx", {}).get("error"))
         return f"{key}: {message}" if detail["loc"] else message
     found = "" if detail["type"] == "missing" else f", found {detail['input']!r:.80}"
-    return f"{key}: {detail['msg']}{found}"
+    hint = ""
+    if detail["type"] in ("int_type", "float_type") and isinstance(detail["input"], str):
+        hint = ", which is text: numbers are written without quotes, like 10 or 1.0e-3"
+    return f"{key}: {detail['msg']}{found}{hint}"

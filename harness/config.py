@@ -157,7 +157,10 @@ class Settings(Strict):
         None, description="folder that holds the sources already; LS4_MIRROR in the environment too"
     )
     tracking_uri: str | None = Field(
-        None, description="MLflow server; by default an SQLite file under results"
+        None,
+        pattern=r"^[a-z][a-z0-9+]*://.",
+        description="MLflow server, such as http://127.0.0.1:5000; by default an SQLite file under"
+        " results",
     )
     container: str | None = Field(
         None, description="image that jobs run in with --sdm apptainer, made from Dockerfile"

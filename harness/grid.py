@@ -3,6 +3,8 @@
 Planning imports neither loaders nor models, since that takes seconds and a whole environment.
 """
 
+import dataclasses
+import inspect
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -65,12 +67,27 @@ def resolve(spec: CellSpec) -> tuple[Any, Any]:
     Raises
     ------
     UserError
-        If there is no such class, it is not for the task, or the config is wrong.
+        If there is no such class of a model, it is not for the task, or the config is wrong.
     """
     model_class = load(spec.class_)
+    _check_class(spec.class_, model_class)
     if spec.task not in model_class.tasks:
         raise UserError(
             f"{spec.where}: expected a model of {spec.task}, found one of"
             f" {', '.join(sorted(model_class.tasks))}"
         )
     return model_class, model_config(model_class, spec.config, spec.where)
+
+
+def _check_class(reference: str, found: Any) -> None:
+    from harness.contract import Model  # loads torch
+
+    if not (inspect.isclass(found) and issubclass(found, Model)):
+        raise UserError(f"{reference}: expected a class derived from Model, found {found!r:.80}")
+    absent = sorted(found.__abstractmethods__) or [
+        name for name in ("tasks", "Config") if not hasattr(found, name)
+    ]
+    if absent:
+        raise UserError(f"{reference}: expected a model with {absent[0]!r}, found none")
+    if not dataclasses.is_dataclass(found.Config):
+        raise UserError(f"{reference}: Config: expected a dataclass, found {found.Config!r:.80}")

@@ -33,6 +33,7 @@ IDENTITY = ["budget", "task", "dataset", "model", "seed"]
 
 Count = Annotated[int, Field(ge=0)]
 Seconds = Annotated[float, Field(ge=0)]
+Name = Annotated[str, Field(pattern=r"^\w[\w.+-]*$")]  # files of results are named after it
 
 
 class Score(Frozen):
@@ -52,12 +53,12 @@ class Record(Frozen):
     record, by file name.
     """
 
-    format: int = 1  # 1 also of records that do not say it
+    format: int = Field(1, ge=1, le=FORMAT)  # 1 also of records that do not say it
 
     # identity
     task: Task
-    dataset: str
-    model: str
+    dataset: Name
+    model: Name
     seed: Count
     budget: str
     control: bool

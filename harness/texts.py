@@ -114,11 +114,10 @@ class _Loader(yaml.SafeLoader):
         # a merge (<<) may be overridden; what is written beside it may not come twice
         written = [key for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
         keys = [self.construct_object(key, deep=True) for key in written]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise ValueError(
-                    f"expected each key once, found {key!r} again, line {node.start_mark.line + 1}"
-                )
+        for k, key in enumerate(keys):
+            if key in keys[:k]:
+                line = written[k].start_mark.line + 1
+                raise ValueError(f"expected each key once, found {key!r} again, line {line}")
         return super().construct_mapping(node, deep)
 
     def construct_yaml_float(self, node: yaml.ScalarNode) -> float:

@@ -173,7 +173,7 @@ def test_unknown_names_list_the_known_ones() -> None:
     [
         (b"a: [", "not YAML"),
         (b"- 1", "expected a mapping, found list"),
-        (b"a: 1\nb: 1\na: 2", "not YAML: expected each key once, found 'a' again"),
+        (b"a: 1\nb: 1\na: 2", "not YAML: expected each key once, found 'a' again, line 3"),
         (b"a: .nan", "not YAML: expected finite numbers, found .nan"),
         ("a: 1".encode("utf-16"), "expected UTF-8 text, found byte 0x"),
     ],

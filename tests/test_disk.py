@@ -13,8 +13,10 @@ from datasets.base import Dataset
 from datasets.synthetic import load as sines
 from harness import cli
 from harness.catalogue import ROOT
+from harness.cli.failures import reason
 from harness.run import train as training
 from harness.run.checkpoints import read
+from harness.texts import write_text
 from tests import specs
 
 SPEC = specs.cell(steps=8, checkpoint_every=0)  # a checkpoint after every step
@@ -141,3 +143,14 @@ def test_a_folder_that_may_not_be_written(
     error = capsys.readouterr().err
     assert error.startswith(f"error: {cell}") and error.endswith(": Read-only file system\n")
     assert error.count("\n") == 1
+
+
+def test_what_cannot_be_written_is_named_and_no_temporary_part(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for out, message in {
+        tmp_path / "file" / "x.json": f"{tmp_path / 'file'}: expected a folder, found a file",
+        Path("/proc/x.json"): "/proc/x.json: No such file or directory",
+    }.items():
+        with pytest.raises(OSError) as caught:
+            write_text(out, "")
+        assert reason(caught.value) == message

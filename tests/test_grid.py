@@ -88,6 +88,26 @@ def test_a_number_may_be_0_where_that_means_something(field: str, tmp_path: Path
     check(tmp_path, describe({}, [specs.cell(config={field: 0})]))
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("M = 3", "expected a class derived from Model, found 3"),
+        ("class M: pass", "expected a class derived from Model, found <class"),
+        ("class M(Model): pass", "expected a model with 'optimisers', found none"),
+        ("class M(Model):\n optimisers = tasks = ()", "expected a model with 'Config', found none"),
+        ("class M(Model):\n optimisers = tasks = Config = ()", "Config: expected a dataclass, fou"),
+    ],
+)
+def test_a_class_that_is_no_model(
+    text: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = tmp_path / f"no_model_{abs(hash(text))}.py"
+    module.write_text(f"from harness.contract import Model\n{text}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UserError, match=f"{module.stem}:M: {message}"):
+        check(tmp_path, describe({}, [specs.cell(f"{module.stem}:M")]))
+
+
 @pytest.mark.parametrize("text", ["def f(:", "import math\nmath.nothing", "\0"])
 def test_a_module_that_is_broken(
     text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -1,5 +1,6 @@
 """Options of data sets and models: wrong ones get one line that names the file and the key."""
 
+import datetime
 from typing import Any
 
 import pytest
@@ -36,6 +37,8 @@ def test_shipped_models_are_what_their_classes_take(name: str) -> None:
     ("changes", "message"),
     [
         ({"n": "64"}, "sines.yaml: options: n: Input should be a valid integer, found '64'"),
+        ({"observed": "1e-3"}, "observed: .*found '1e-3', which is text: numbers are written with"),
+        ({"n": datetime.date(2024, 5, 1)}, "expected text in quotes, found 2024-05-01, which YAML"),
         ({"n": -4}, "options: n: Input should be greater than 0, found -4"),
         ({"seed": -1}, "options: seed: Input should be greater than or equal to 0"),
         ({"observed": float("nan")}, "options: observed: Input should be .*found nan"),
@@ -48,6 +51,20 @@ def test_mistakes_in_the_options_of_a_loader(changes: dict, message: str) -> Non
     described = catalogue.dataset("sines").model_copy(update={"options": SINES | changes})
     with pytest.raises(UserError, match=message):
         load_dataset("sines", described, [])
+
+
+@pytest.mark.parametrize(
+    ("reference", "message"),
+    [
+        ("datasets.text:MISSING", "datasets.text:MISSING: expected a function, found"),
+        ("os:getcwd", "os:getcwd: expected a function, found <built-in function getcwd>"),
+        ("datasets.base:Dataset", "datasets.base:Dataset: expected a function, found"),
+        ("datasets.text:number", "datasets.text:number: expected a function that takes 'name'"),
+    ],
+)
+def test_a_loader_is_a_function_of_what_loaders_are_given(reference: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        check_options(reference, {}, "here", GIVEN)
 
 
 def test_expected_needs_a_length() -> None:

@@ -30,6 +30,8 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "split": SPLIT,
     }
     write_yaml(checkout / "config" / "datasets" / "my-series.yaml", description)
+    drawn = {"controls": {"mine": {"label": "M", "draw": "datasets.nothing:draw"}}}
+    write_yaml(checkout / "config" / "datasets" / "drawn.yaml", description | drawn)
     absent = description | {"files": ["data/absent.npy"]}
     write_yaml(checkout / "config" / "datasets" / "absent.yaml", absent)
     for name in ("my-series", "absent"):
@@ -60,6 +62,7 @@ def test_an_absent_file_is_refused_when_the_graph_is_planned(checkout: Path) -> 
     [
         ("absent", "error: data/absent.npy: expected a file that is there, or a path of"),
         ("flame", "error: flame: expected a data set that is read from files, found a made one"),
+        ("drawn", "error: datasets.nothing:draw: no module named 'datasets.nothing'"),
         ("nothing", "error: unknown dataset 'nothing'"),
     ],
 )

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import numpy as np
@@ -13,23 +14,38 @@ import pytest
 import torch
 
 import harness
+from datasets.base import Dataset
 from datasets.synthetic import load as sines
-from harness import load_cell
+from harness import load_cell, records
 from harness.catalogue import ROOT
 from harness.contract import Model
 from harness.errors import UserError
+from harness.run.build import build
 from harness.run.train import train
+from harness.run.trained import TrainedCell
 from tests import specs
 from tests.checkout import BIN, copy
+from tests.present import outputs
 
-SHORT = {"name": "sines", "title": "Sines", "n": 30, "length": 20, "channels": 2, "seed": 0}
+SHORT: dict[str, Any] = {
+    "name": "sines",
+    "title": "Sines",
+    "n": 30,
+    "length": 20,
+    "channels": 2,
+    "seed": 0,
+}
+
+
+def data(**changes: Any) -> Dataset:
+    return sines([], **SHORT | changes, split=specs.SPLIT)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Results with one trained cell of generation."""
     root = tmp_path_factory.mktemp("results")
-    dataset = sines([], **SHORT, split=specs.SPLIT)
+    dataset = data()
     (root / "data").mkdir()
     dataset.save(root / "data" / "sines.npz")
     spec = specs.cell()
@@ -61,6 +77,41 @@ def test_mistakes_get_one_line(folder: Path, tmp_path: Path) -> None:
         load_cell(new)
     with pytest.raises(UserError, match=r"none\.npz: no such file"):
         load_cell(folder, tmp_path / "none.npz")
+    with pytest.raises(UserError, match=r"cannot be read: Is a directory"):
+        load_cell(folder, tmp_path)
+    data(name="cosines").save(tmp_path / "cosines.npz")
+    with pytest.raises(UserError, match="expected the data set 'sines', found 'cosines'"):
+        load_cell(folder, tmp_path / "cosines.npz")
+
+
+def test_arguments_get_one_line(folder: Path) -> None:
+    cell = load_cell(folder)
+    for n in (0, -1, True):  # jaxtyping refuses other types before, in tests
+        with pytest.raises(UserError, match=f"n: expected a whole number from 1 on, found {n!r}"):
+            cell.sample(n)
+    with pytest.raises(UserError, match="seed: expected a whole number from 0 on, found -1"):
+        cell.sample(1, seed=-1)
+    spec = specs.cell(task="interpolation")
+    cell = TrainedCell(spec, cell.dataset, build(spec, cell.dataset, torch.device("cpu")).eval())
+    for indices in (0, [], [30], [-1], [0.5], [[0]], [True] * 30, ["a"]):
+        with pytest.raises(UserError, match="indices: expected a list of whole numbers from 0 to"):
+            cell.predict(indices)
+    with pytest.raises(UserError, match="n_samples: expected a whole number from 1 on, found 0"):
+        cell.predict([0], n_samples=0)
+    assert cell.predict([0], n_samples=2)[1].mean.shape == (2, 1, 20, 2)
+
+
+def test_data_that_the_record_is_not_of_are_refused(folder: Path, tmp_path: Path) -> None:
+    cell, prepared = tmp_path / "cell", tmp_path / "data" / "sines.npz"
+    shutil.copytree(folder, cell)
+    data().save(prepared)
+    dataset = load_cell(cell).dataset
+    digests = {"data_digest": dataset.data_digest, "split_digest": dataset.split_digest}
+    records.write(outputs.record(**digests), cell / "record.json")
+    assert load_cell(cell).spec == specs.cell()
+    data(seed=1).save(prepared)
+    with pytest.raises(UserError, match=r"data set sines: expected data .*, found"):
+        load_cell(cell)
 
 
 def test_a_cell_may_lie_anywhere(folder: Path, tmp_path: Path) -> None:

@@ -52,10 +52,13 @@ def test_damaged_records(name: str, message: str) -> None:
         ("parameters", -1),
         ("train_seconds", -1.0),
         ("date", "yesterday"),
+        ("format", records.FORMAT + 1),
+        ("dataset", "../sines"),
+        ("model", ".."),
         ("scores", [{"name": "a", "value": 1.0, "n": -1}]),
     ],
 )
-def test_records_of_impossible_numbers(key: str, value: Any, tmp_path: Path) -> None:
+def test_records_of_impossible_values(key: str, value: Any, tmp_path: Path) -> None:
     found = json.loads(next((ROOT / "results" / "reference").rglob("record.json")).read_text())
     found.pop("sha256", None)
     path = tmp_path / "record.json"

@@ -138,9 +138,11 @@ def check_data(dataset: str, data: Path, mirror: Path | None) -> int:
     """
     from datasets.inspection import page
     from harness import catalogue
+    from harness.grid import check_dataset
     from harness.run.generation import check_scorable
 
     description = catalogue.dataset(dataset)
+    check_dataset(dataset, description)
     if description.shards:
         raise UserError(f"{dataset}: expected a data set that is read from files, found a made one")
     files = source_files(description, data, mirror)

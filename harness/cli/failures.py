@@ -18,6 +18,8 @@ def reason(error: Exception) -> str | None:
     text = str(error).partition("\n")[0]
     if isinstance(error, MemoryError) or re.search(OUT_OF_MEMORY, str(error)):
         return f"out of memory: {text}" if text else "out of memory"
+    if isinstance(error, FileExistsError):  # of a folder that was to be made
+        return f"{error.filename}: expected a folder, found a file"
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return None

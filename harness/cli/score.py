@@ -108,11 +108,12 @@ def score(
 
     Samples are in the data set's normalised units (docs/data.md), n series of its length.
     """
-    from harness import catalogue  # before torch is loaded: most mistakes are here
+    from datasets.files import opened  # before torch is loaded: most mistakes are here
+    from harness import catalogue
 
     catalogue.dataset(dataset)
-    if not samples.is_file():
-        raise UserError(f"{samples}: no such file")
+    with opened(samples):  # or it says why not
+        pass
     if out is not None and out.suffix.lower() not in (".json", ".csv"):
         raise UserError(f"--out: expected a .json or .csv file, found {out}")
 
@@ -235,6 +236,8 @@ def add_row(
             " extrapolation"
         )
     notes = dict(_note(text) for text in note)
+    if len(notes) < len(note):
+        raise UserError(f"--note: expected each key once, found {' '.join(note)}")
 
     from harness.run import added
 

@@ -32,8 +32,10 @@ def collect(records: Path, out: Path) -> list[Path]:
     Raises
     ------
     UserError
-        If there is nothing to keep.
+        If there is nothing to keep, or `out` is among the records, which would then be there twice.
     """
+    if out.resolve().is_relative_to(records.resolve()):
+        raise UserError(f"{out}: expected a folder outside of {records}, found one in it")
     of_cells = [path.with_name(name) for path in record_files(records) for name in OF_A_CELL]
     of_studies = [*power_files(records), *run_time_files(records)]
     found = sorted([*filter(Path.is_file, of_cells), *of_studies])

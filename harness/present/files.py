@@ -36,9 +36,13 @@ def find(folders: Sequence[Path]) -> dict[Path, Record]:
     Raises
     ------
     UserError
-        If there is none, one or a file beside it is damaged, a file that it names is absent, or two
-        are of the same cell.
+        If a folder is absent, there is no record, one or a file beside it is damaged, a file that
+        it names is absent, or two are of the same cell.
     """
+    for folder in folders:
+        if not folder.is_dir():
+            found = "a file" if folder.exists() else "none"
+            raise UserError(f"{folder}: expected a folder of results, found {found}")
     paths = [path for folder in folders for path in record_files(folder)]
     if not paths:
         raise UserError(f"{', '.join(map(str, folders))}: no {RECORD} below")

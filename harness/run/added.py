@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from datasets.files import sha256
+from datasets.files import opened, sha256
 from harness import catalogue
 from harness.cells import AddedSpec, Cell
 from harness.config import Protocol
@@ -64,9 +64,16 @@ def add(
         check_scorable(setup.dataset)
     protocol = Protocol() if task in HIDING else None
     answers = []
+    first: dict[str, Path] = {}
     for seed, file in enumerate(files):
-        if not file.is_file():
-            raise UserError(f"{file}: no such file")
+        with opened(file):  # or it says why not
+            content = sha256(file)
+        if content in first:
+            raise UserError(
+                f"{file}: expected a file for each training seed, found the content of"
+                f" {first[content]}"
+            )
+        first[content] = file
         spec = AddedSpec(
             task=task,
             dataset=setup.dataset.name,
@@ -74,7 +81,7 @@ def add(
             seed=seed,
             budget=budget,
             file=file.name,
-            sha256=sha256(file),
+            sha256=content,
             notes=notes,
             protocol=protocol,
         )

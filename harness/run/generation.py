@@ -269,6 +269,8 @@ def draw(spec: CellSpec, dataset: Dataset, weights: Path, device: torch.device) 
     ------
     Diverged
         If a sample is not finite.
+    UserError
+        If the model draws samples of another number or shape.
     """
     model = load_trained(spec, dataset, weights, device)
     generator = torch_stream(spec, "sampling", device)
@@ -276,7 +278,9 @@ def draw(spec: CellSpec, dataset: Dataset, weights: Path, device: torch.device) 
     n = len(dataset.test)
     parts = [min(BATCH, n - start) for start in range(0, n, BATCH)]
     drawn = [model.sample(part, t, generator).float().cpu() for part in parts]
-    samples = torch.cat(drawn).numpy()
+    samples, expected = torch.cat(drawn).numpy(), (n, *dataset.x.shape[1:])
+    if samples.shape != expected:
+        raise UserError(f"{spec.class_}: sample: expected shape {expected}, found {samples.shape}")
     _check_finite(samples)
     return samples
 

@@ -7,7 +7,7 @@ from jaxtyping import Float
 
 from datasets.errors import DataError
 from datasets.files import load_array, load_arrays
-from datasets.text import csv_lines, number
+from datasets.text import counts, csv_lines, number
 from harness.errors import UserError
 from harness.run.generation import Samples
 
@@ -28,12 +28,13 @@ def read_samples(path: Path, expected: tuple[int, ...]) -> Samples:
     UserError, DataError
         If the file cannot be read or its array has another shape or is not finite.
     """
-    samples = _read(path)
     _, L, D = expected
+    samples = _read(path, L, D)
+    found = samples.shape
     if samples.ndim == 2 and D == 1:
         samples = samples[..., None]
     if samples.ndim != 3 or samples.shape[1:] != (L, D) or not len(samples):
-        raise UserError(f"{path}: expected samples of shape (n, {L}, {D}), found {samples.shape}")
+        raise UserError(f"{path}: expected samples of shape (n, {L}, {D}), found {found}")
     if len(samples) < MINIMUM:
         raise UserError(f"{path}: expected at least {MINIMUM} samples, found {len(samples)}")
     with np.errstate(over="ignore"):
@@ -48,10 +49,10 @@ def read_samples(path: Path, expected: tuple[int, ...]) -> Samples:
     return samples
 
 
-def _read(path: Path) -> Float[np.ndarray, "..."]:
+def _read(path: Path, L: int, D: int) -> Float[np.ndarray, "..."]:
     kind = path.suffix.lower()
-    if kind == ".csv":
-        return _read_csv(path)
+    if kind == ".csv" and D == 1:
+        return _read_csv(path, L)
     if kind == ".npy":
         array = load_array(path)
     elif kind == ".npz":
@@ -62,26 +63,30 @@ def _read(path: Path) -> Float[np.ndarray, "..."]:
             )
         array = arrays["samples"] if "samples" in arrays else next(iter(arrays.values()))
     else:
-        raise UserError(f"{path}: expected a .npz, .npy or .csv file")
+        kinds = ".npz, .npy or .csv file" if D == 1 else f".npz or .npy file for {D} channels"
+        raise UserError(f"{path}: expected a {kinds}")
     if array.dtype.kind not in "iuf":
         raise UserError(f"{path}: expected real numbers, found {array.dtype}")
     return array
 
 
-def _read_csv(path: Path) -> Float[np.ndarray, "n L"]:
-    """Read a series a line; a first line 0,1,2,... is a heading, as pandas writes it."""
+def _read_csv(path: Path, L: int) -> Float[np.ndarray, "n L"]:
+    """Read a series a line; a first line that counts columns is a heading, as pandas writes it."""
     rows: list[list[float]] = []
     for line, words in csv_lines(path, ",", "utf-8"):
-        if line == 1 and words == [str(k) for k in range(len(words))]:
+        if line == 1 and counts(words):
             continue
-        length = len(rows[0]) if rows else len(words)
-        try:
-            rows.append([number(word) for word in words])
-            wrong = len(words) != length
-        except ValueError:
-            wrong = True
-        if wrong:
+        if len(words) != L:
             raise DataError(
-                f"{path}:{line}: expected {length} finite numbers, found {','.join(words)[:60]!r}"
+                f"{path}:{line}: expected {L} numbers between commas, found {len(words)}:"
+                f" {','.join(words)[:60]!r}"
             )
-    return np.array(rows).reshape(len(rows), len(rows[0]) if rows else 0)
+        rows.append([])
+        for k, word in enumerate(words, start=1):
+            try:
+                rows[-1].append(number(word))
+            except ValueError:
+                raise DataError(
+                    f"{path}:{line}: expected a finite number as value {k}, found {word[:60]!r}"
+                ) from None
+    return np.array(rows).reshape(len(rows), L)

@@ -32,8 +32,19 @@ CENTRAL = 0.8  # probability of the interval whose coverage is scored
 
 
 def predictor(model: Model, device: torch.device) -> Predict:
-    """Return a model's predictions, on its own device."""
-    return lambda _, batch, draws, generator: model.predict(batch.to(device), draws, generator)
+    """Return a model's predictions, on its own device; those of another shape are refused."""
+
+    def predict(_: Indices, batch: Batch, draws: int, generator: torch.Generator) -> Prediction:
+        made = model.predict(batch.to(device), draws, generator)
+        if made.mean.shape[1:] != batch.x.shape:
+            expected = ", ".join(map(str, batch.x.shape))
+            raise UserError(
+                f"{type(model).__name__}: predict: expected a mean of shape (S, {expected}), found"
+                f" {tuple(made.mean.shape)}"
+            )
+        return made
+
+    return predict
 
 
 def control_predictor(view: View, name: str) -> Predict:

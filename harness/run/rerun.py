@@ -126,7 +126,7 @@ def check_data(record: Record, dataset: Dataset) -> None:
         raise UserError(
             f"data set {dataset.name}: expected data {expected[0][:12]} and split"
             f" {expected[1][:12]}, found {found[0][:12]} and {found[1][:12]}; name the record's own"
-            " with --prepared"
+            " prepared data"
         )
 
 

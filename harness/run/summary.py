@@ -54,10 +54,9 @@ def summarise(
 
 def write(path: Path, arrays: dict[str, np.ndarray]) -> None:
     """Write arrays, real ones in single precision, whole or not at all; no arrays is fine too."""
-    save_arrays(
-        path,
-        {
+    with np.errstate(over="ignore"):  # errors of absurd predictions become infinite
+        single = {
             name: array.astype(np.float32) if np.issubdtype(array.dtype, np.floating) else array
             for name, array in arrays.items()
-        },
-    )
+        }
+    save_arrays(path, single)

@@ -9,11 +9,14 @@ import torch
 from jaxtyping import Float32
 
 from datasets.base import Dataset
+from datasets.errors import DataError
+from harness import records
 from harness.cells import CellSpec, prepared_data, read_cell
 from harness.contract import Batch, Model, Prediction
 from harness.errors import UserError
 from harness.run.build import load_trained
 from harness.run.outcome import OUTCOME, WEIGHTS, read_outcome
+from harness.run.rerun import check_data
 from harness.run.view import view
 
 
@@ -44,10 +47,12 @@ class TrainedCell:
         Raises
         ------
         UserError
-            If the cell's task is another one than generation.
+            If the cell's task is another one than generation, `n` is below 1 or `seed` below 0.
         """
         if self.spec.task != "generation":
             raise UserError(f"expected a cell of generation, found one of {self.spec.task}")
+        _check_whole("n", n, lowest=1)
+        _check_whole("seed", seed, lowest=0)
         t = torch.from_numpy(np.array(self.dataset.t[0]))
         return self.model.sample(n, t, torch.Generator().manual_seed(seed)).float().numpy()
 
@@ -60,7 +65,7 @@ class TrainedCell:
         Parameters
         ----------
         indices : (B,), optional
-            Into the data set; the test records by default.
+            Into the data set, from 0; the test records by default.
         n_samples : int
             Draws of a model with latent variables.
         seed : int
@@ -75,14 +80,29 @@ class TrainedCell:
         Raises
         ------
         UserError
-            If the cell's task is generation.
+            If the cell's task is generation, an index is none of the data set, `n_samples` is
+            below 1 or `seed` below 0.
         """
         if self.spec.task == "generation":
             raise UserError("expected a cell that predicts, found one of generation")
-        chosen = self.dataset.test if indices is None else np.asarray(indices)
+        _check_whole("n_samples", n_samples, lowest=1)
+        _check_whole("seed", seed, lowest=0)
+        chosen = np.asarray(self.dataset.test if indices is None else indices)
+        whole = chosen.ndim == 1 and len(chosen) and chosen.dtype.kind in "iu"
+        if not (whole and 0 <= chosen.min() <= chosen.max() < len(self.dataset.x)):
+            raise UserError(
+                f"indices: expected a list of whole numbers from 0 to {len(self.dataset.x) - 1},"
+                f" found {indices!r:.80}"
+            )
         batch = view(self.spec, self.dataset).batch(chosen)
         generator = torch.Generator().manual_seed(seed)
         return batch, self.model.predict(batch, n_samples, generator)
+
+
+def _check_whole(name: str, value: Any, lowest: int) -> None:
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not (whole and lowest <= value < 2**63):
+        raise UserError(f"{name}: expected a whole number from {lowest} on, found {value!r:.80}")
 
 
 def load_cell(directory: str | Path, data: str | Path | None = None) -> TrainedCell:
@@ -100,7 +120,7 @@ def load_cell(directory: str | Path, data: str | Path | None = None) -> TrainedC
     ------
     UserError
         If it is no cell of a model, its training is missing, failed or was of another cell, or the
-        data are missing.
+        data are missing, damaged or, by the record where there is one, other than it was scored on.
     """
     directory = Path(directory)
     spec = read_cell(directory)
@@ -115,11 +135,18 @@ def load_cell(directory: str | Path, data: str | Path | None = None) -> TrainedC
             f"{directory}: expected data/{spec.dataset}.npz in a folder around it, found none; name"
             " the prepared data by `data`"
         )
-    if not prepared.is_file():
-        raise UserError(f"{prepared}: no such file")
     outcome = read_outcome(directory, spec)
     if outcome.status != "done":
         raise UserError(f"{directory}: expected a finished training, found {outcome.status}")
-    dataset = Dataset.load(prepared)
+    try:
+        dataset = Dataset.load(prepared)
+    except DataError as error:
+        raise UserError(str(error)) from None
+    if dataset.name != spec.dataset:
+        raise UserError(
+            f"{prepared}: expected the data set {spec.dataset!r}, found {dataset.name!r}"
+        )
+    if (record := directory / "record.json").is_file():
+        check_data(records.read(record), dataset)
     model = load_trained(spec, dataset, directory / WEIGHTS, torch.device("cpu"))
     return TrainedCell(spec, dataset, model)

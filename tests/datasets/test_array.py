@@ -111,16 +111,28 @@ def test_tsf_files_of_one_s_own(tmp_path):
     [
         ("", r"csv: expected a series a line, found none"),
         ("1,2,inf\n", r"csv:1: expected a number as value 3, found 'inf'"),
-        ("1,2,3\n1,2,x\n", r"csv:2: expected a number as value 3, found 'x'"),
-        ("1,2,3\n", r"data set mine: split: expected enough series for .* found 1"),
+        ("1,2,4\n1,2,x\n", r"csv:2: expected a number as value 3, found 'x'"),
+        ("1,2,4\n", r"data set mine: split: expected enough series for .* found 1"),
         ("1\n2\n3\n4\n5\n", r"expected series of at least 2 steps, found 1"),
         (",,\n,,\n", r"expected values, found only missing ones"),
+        ("2020,2021,2022\n1,2,4\n", r"csv:1: expected values, found 2020, 2021, 2022, ...; `head"),
+        (",1,2,3\n0,1,2,4\n", r"csv:1: expected values, found the header of a column of row num"),
+        (
+            "1,2,3\r4,5,7\r",
+            r"csv:1: expected CSV, found new-line character seen in unquoted field$",
+        ),
     ],
 )
 def test_bad_csv_is_refused_in_one_line(tmp_path, content, message):
     with pytest.raises(DataError, match=message) as caught:
         load(tmp_path / "mine.csv", content)
     assert "\n" not in str(caught.value)
+
+
+def test_consecutive_numbers_are_names_or_values_as_the_option_says(tmp_path):
+    path, content = tmp_path / "mine.csv", "1,2,3\n" + "5,7,11\n" * 5
+    assert load(path, content, header=True).x[:, :, 0].tolist() == [[5, 7, 11]] * 5
+    assert load(path, content, header=False).x[0, :, 0].tolist() == [1, 2, 3]
 
 
 def test_bad_arrays_are_refused(tmp_path):
@@ -140,6 +152,14 @@ def test_bad_arrays_are_refused(tmp_path):
     refused(np.zeros(5), r"expected \(N, L, D\) or \(N, L\), not empty, found \(5,\)")
     refused(np.zeros((0, 4, 1)), r"not empty, found \(0, 4, 1\)")
     refused(X, r"mine\.npy: expected 3 channels, found 2", channels=["a", "b", "c"])
+    refused(X, "channels: expected at least one name, found none", channels=[])
+    refused(X, "channels: expected different names, found", channels=["a", "a"])
+    split = {"seed": 0, "fractions": [0.8, 0.2, 0.0]}
+    refused(
+        X[..., :1], r"split: expected a series in each part, found \[\d+, \d+, 0\]", split=split
+    )
+    for how in ("zscore", "minmax"):
+        refused(X[..., :1] * 1e300, r"normalise: expected values below \de\+15\d,", normalise=how)
     refused(np.array([{}]), "expected numbers or text, found values of type object")
     refused(b"", "expected an array in NumPy's format, found none")
     refused(b"\x93NUMPY\x01\x00v\x00{'descr'", "expected an array in NumPy's format, found none")

@@ -44,7 +44,15 @@ def test_one_study_alone(tmp_path: Path) -> None:
 def test_nothing_to_keep_is_refused(tmp_path: Path) -> None:
     make(tmp_path, f"{CELL}/samples.npz")
     with pytest.raises(UserError, match=r"expected record\.json, power/"):
-        collect(tmp_path, tmp_path / "out")
+        collect(tmp_path, tmp_path.parent / "out")
+
+
+def test_a_folder_is_not_copied_into_itself(tmp_path: Path) -> None:
+    make(tmp_path, f"{CELL}/record.json")
+    for out in (tmp_path, tmp_path / "out"):
+        with pytest.raises(UserError, match=f"{out}: expected a folder outside of {tmp_path},"):
+            collect(tmp_path, out)
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_list_of_files_is_whole() -> None:

@@ -119,8 +119,16 @@ def test_a_file_that_a_record_names_and_that_is_lost_is_refused(tmp_path: Path) 
 
 
 def test_no_records_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"no record\.json"):
-        files.find([tmp_path, tmp_path / "absent"])
+    file = tmp_path / "file"
+    file.touch()
+    for folder, message in {
+        tmp_path: f"{tmp_path}: no record.json below",
+        file: f"{file}: expected a folder of results, found a file",
+        tmp_path / "none": f"{tmp_path / 'none'}: expected a folder of results, found none",
+    }.items():
+        with pytest.raises(UserError) as caught:
+            files.find([folder])
+        assert str(caught.value) == message
 
 
 def test_the_copies_of_mlflow_are_no_records_of_their_own(tmp_path: Path) -> None:

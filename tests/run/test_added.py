@@ -84,6 +84,12 @@ def test_predictions_become_a_row(folder: Path, tmp_path: Path) -> None:
         (["--name", "gaussian", "--samples", "s0.npy"], "name: expected a new one, found that"),
         (["--name", "mine", "--samples", "s0.npy", "few.npy"], "few.npy: expected 8 samples, one"),
         (["--name", "mine", "--samples", "s0.npy", "none.npy"], "none.npy: no such file"),
+        (["--name", "mine", "--samples", "s0.npy", ""], "cannot be read: Is a directory"),
+        (["--name", "mine", "--samples", "s0.npy", "s0.npy"], "s0.npy: expected a file for each"),
+        (
+            ["--name", "mine", "--samples", "s0.npy", "--note", "lr=1", "lr=2"],
+            "--note: expected each key once, found lr=1 lr=2",
+        ),
         (["--name", "mine", "--samples", "s0.npy", "large.npy"], "large.npy: fake: expected"),
         (["--name", "mine", "--samples", "s0.npy", "--note", "lr"], "--note: expected key=value"),
         (["--name", "mine", "--samples", "s0.npy", "--budget", "big"], "budget: expected one of"),
@@ -103,7 +109,9 @@ def test_predictions_become_a_row(folder: Path, tmp_path: Path) -> None:
 def test_mistakes_get_one_line_and_write_nothing(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture, words: list[str], message: str
 ) -> None:
-    places = [folder / word if word.endswith((".npy", ".npz")) else word for word in words]
+    places = [
+        folder / word if word.endswith((".npy", ".npz")) or not word else word for word in words
+    ]
     assert add(folder, tmp_path / "records", *places) == 1
     error = capsys.readouterr().err
     assert error.startswith("error: ") and message in error and error.count("\n") == 1

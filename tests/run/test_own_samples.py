@@ -66,6 +66,8 @@ def as_text(head: str = "", ends: str = "\n") -> bytes:
         as_text(),
         as_text("0,1,2\n"),  # pandas' DataFrame.to_csv(index=False)
         as_text('"0","1","2"\n'),
+        as_text("1,2,3\n"),
+        as_text("2021,2022,2023\n"),
         as_text("\ufeff"),
         as_text("\ufeff0,1,2\r\n", "\r\n"),
     ],
@@ -89,11 +91,13 @@ def test_capital_letters_in_a_suffix(tmp_path: Path, suffix: str) -> None:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("# 1,2,3", "mine.csv:5: expected 3 finite numbers, found '# 1,2,3'"),
-        ("1,2", "mine.csv:5: expected 3 finite numbers, found '1,2'"),
-        ("1,2,nan", "mine.csv:5: expected 3 finite numbers, found '1,2,nan'"),
-        ("1,2,1_0", "mine.csv:5: expected 3 finite numbers, found '1,2,1_0'"),
-        ("1,2,1\x0c2", "mine.csv:5: expected 3 finite numbers, found '1,2,1\\x0c2'"),
+        ("# 1,2,3", "mine.csv:5: expected a finite number as value 1, found '# 1'"),
+        ("1,2", "mine.csv:5: expected 3 numbers between commas, found 2: '1,2'"),
+        ("1;2;3", "mine.csv:5: expected 3 numbers between commas, found 1: '1;2;3'"),
+        ("1,2,nan", "mine.csv:5: expected a finite number as value 3, found 'nan'"),
+        ("1,,3", "mine.csv:5: expected a finite number as value 2, found ''"),
+        ("1,2,1_0", "mine.csv:5: expected a finite number as value 3, found '1_0'"),
+        ("1,2,1\x0c2", "mine.csv:5: expected a finite number as value 3, found '1\\x0c2'"),
         ('1,2,"', "mine.csv:5: expected CSV, found unexpected end of data"),
         ("für", "mine.csv:5: expected utf-8 text, found byte 0xfc"),
     ],
@@ -104,6 +108,14 @@ def test_a_line_of_csv_that_is_no_sample_is_named(tmp_path: Path, line: str, mes
     with pytest.raises(DataError) as caught:
         read_samples(path, (8, 3, 1))
     assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_shape_is_told_as_it_is_in_the_file(tmp_path: Path) -> None:
+    np.save(tmp_path / "mine.npy", np.zeros((52, 28)))
+    (tmp_path / "mine.csv").write_text("")
+    for name, found in {"mine.npy": r"\(52, 28\)", "mine.csv": r"\(0, 52\)"}.items():
+        with pytest.raises(UserError, match=rf"of shape \(n, 52, 1\), found {found}$"):
+            read_samples(tmp_path / name, (28, 52, 1))
 
 
 def broken(kind: str, folder: Path) -> Path:
@@ -139,9 +151,9 @@ def broken(kind: str, folder: Path) -> Path:
         np.save(path, good[:2])
     elif kind == "huge":
         np.save(path, good + 1e39)
-    elif kind == "empty":
+    elif kind == "csv":
         path = folder / "mine.csv"
-        path.write_text("")
+        np.savetxt(path, good.reshape(5, 40), delimiter=",")
     elif kind == "suffix":
         path = folder / "mine.mat"
         path.write_bytes(b"")
@@ -163,8 +175,8 @@ def broken(kind: str, folder: Path) -> Path:
         ("two arrays", "expected one array, or one called 'samples', found ['a', 'b']"),
         ("twice", "expected each array once, found ['samples', 'samples']"),
         ("folder", "cannot be read: Is a directory"),
-        ("empty", "expected samples of shape (n, 20, 2)"),
-        ("suffix", "expected a .npz, .npy or .csv file"),
+        ("csv", "expected a .npz or .npy file for 2 channels"),
+        ("suffix", "expected a .npz or .npy file for 2 channels"),
         ("missing", "no such file"),
     ],
 )

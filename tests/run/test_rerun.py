@@ -127,7 +127,7 @@ def test_other_data_are_refused(
               "--out", str(out)])  # fmt: skip
     assert ended.value.code == 1 and not out.exists()
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("error: data set sines: expected data ") and "--prepared" in line
+    assert line.startswith("error: data set sines: expected data ") and "prepared data" in line
 
 
 @pytest.mark.parametrize(
