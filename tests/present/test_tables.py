@@ -203,6 +203,21 @@ def test_other_documents() -> None:
     assert row_of(memorisation, "Latent ODE")["ratio"] == "timeout at step 31"
 
 
+def test_variants_have_a_bound_where_their_model_has_one() -> None:
+    variant = {"class": "toy.ls4:Toy", "config": {}, "variant_of": "ls4"}
+    variant["training"] = {"steps": 40, "batch_size": 16}
+    other = outputs.predicted("extrapolation", model="ls4_elbo", bound=-212.0)
+    rows = [outputs.predicted("extrapolation", bound=-85.0)]
+    rows += [other.model_copy(update={"settings": variant})]
+    found = documents(rows)["variants_full"]
+    errors, bounds, _ = found.tables
+    assert names(errors.models) == names(bounds.models) == ["LS4", "LS4, ELBO weights"]
+    shown = row_of(bounds, "LS4, ELBO weights")
+    assert shown["negative ELBO ↓, nats a record ours"].startswith("-212")
+    legend = " ".join(found.legend)
+    assert "Negative ELBO: " in legend and "cross-entropy" not in legend
+
+
 def test_variants_stand_beside_their_model_and_in_no_other_table() -> None:
     variant = {"class": "toy.ls4:Toy", "config": {}, "variant_of": "ls4"}
     variant["training"] = {"steps": 40, "batch_size": 16}

@@ -17,16 +17,21 @@ def document(
     compared: Sequence[Comparison], budget: str, frame: pd.DataFrame, union: tuple[str, ...]
 ) -> Document:
     """Return the bounds of one budget; `union` explains the mark of union grids."""
-    shown = [c for c in ran(compared) if (_has_bound(c) & (c.rows["run"] > 0)).any()]
+    shown = with_bound(ran(compared))
     published = published_legend("elbo", shown) if shown else ()
     return Document(
         "elbo",
         budget,
         "Negative ELBO",
-        [_bounds(c, title(c, compared)) for c in shown],
+        [table(c, title(c, compared)) for c in shown],
         paragraphs("legends.j2", "elbo") + union + published,
         frame[frame["score"].str.startswith("neg_elbo")],
     )
+
+
+def with_bound(compared: Sequence[Comparison]) -> list[Comparison]:
+    """Keep the comparisons in which a row that was run has a negative ELBO, ours or published."""
+    return [c for c in compared if (_has_bound(c) & (c.rows["run"] > 0)).any()]
 
 
 def _has_bound(c: Comparison) -> pd.Series:
@@ -34,7 +39,8 @@ def _has_bound(c: Comparison) -> pd.Series:
     return (c.estimate(QUANTITY)["scored"] > 0) | c.published(QUANTITY).notna()
 
 
-def _bounds(c: Comparison, title: str) -> Table:
+def table(c: Comparison, title: str) -> Table:
+    """Return the bounds of the rows that have one: KL, likelihood, and what it depends on."""
     c = c.only(c.rows.index[_has_bound(c)])
     quantity = c.quantities[QUANTITY]
     group = f"{quantity.heading}, nats a record"
