@@ -69,8 +69,8 @@ class RunTime(Frozen):
 
 
 def run_time_files(folder: Path) -> list[Path]:
-    """Return the files of run times below a folder, which may be that of one study."""
-    return [path for path in folder.rglob("*.json") if path.match(RUN_TIMES)]
+    """Return the files of run times below a folder, which may be that of one study, in order."""
+    return sorted(path for path in folder.rglob("*.json") if path.match(RUN_TIMES))
 
 
 def find_run_times(folder: Path) -> list[RunTime]:

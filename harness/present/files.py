@@ -25,8 +25,8 @@ ARTIFACTS = "mlflow"  # folder of a database of runs and their files
 
 
 def record_files(folder: Path) -> list[Path]:
-    """Return the records below a folder, without the copies that MLflow keeps below ``mlflow/``."""
-    found = folder.rglob(RECORD)
+    """Return the records below a folder, in order; not the copies of MLflow, below ``mlflow/``."""
+    found = sorted(folder.rglob(RECORD))
     return [path for path in found if ARTIFACTS not in path.relative_to(folder).parts]
 
 
