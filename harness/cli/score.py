@@ -236,13 +236,14 @@ def add_row(
         )
     notes = dict(_note(text) for text in note)
 
+    from harness.records import RECORD
     from harness.run import added
 
     folders = added.folders_of(records, budget, task, dataset, name, len(files))
     added.check_row(name, budget, folders)
     setup = _setup(dataset, prepared, data, mirror, {"fits": fits, "epochs": epochs})
     added.add(setup, task, name, budget, files, notes, folders)
-    return written(folder / "record.json" for folder in folders)
+    return written(folder / RECORD for folder in folders)
 
 
 def _note(text: str) -> tuple[str, str]:

@@ -15,12 +15,10 @@ import pandas as pd
 from datasets.files import load_arrays
 from harness import records
 from harness.errors import UserError
-from harness.records import IDENTITY, Record
+from harness.records import ERRORS, HISTORY, IDENTITY, RECORD, SUMMARY, Record
 from harness.texts import parse_json, read_text
 from harness.traces import TRACE, Trace, read_trace
 
-RECORD, SUMMARY, HISTORY = "record.json", "summary.npz", "history.jsonl"
-ERRORS = "errors.npz"  # `harness.present.paired` reads it
 ARTIFACTS = "mlflow"  # folder of a database of runs and their files
 
 

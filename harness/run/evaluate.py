@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from datasets.files import sha256
+from datasets.files import save_arrays, sha256
 from harness import records
 from harness.cells import (
     AddedSpec,
@@ -21,7 +21,18 @@ from harness.cells import (
     scoring_modules,
 )
 from harness.contract import Diverged, Prediction
-from harness.records import FORMAT, Record, Score, Status, circumstances
+from harness.records import (
+    ERRORS,
+    FORMAT,
+    HISTORY,
+    RECORD,
+    SAMPLES,
+    SUMMARY,
+    Record,
+    Score,
+    Status,
+    circumstances,
+)
 from harness.run import generation, prediction, summary
 from harness.run.answers import Answer
 from harness.run.build import load_trained
@@ -62,17 +73,32 @@ class Evaluated:
     def write(self, cell: Path) -> None:
         """Write the arrays into the cell's directory, then the record with their digests."""
         samples = {} if self.samples is None else {"samples": self.samples}
-        arrays = {"summary.npz": self.summary, "samples.npz": samples, "errors.npz": self.errors}
+        arrays = {SUMMARY: self.summary, SAMPLES: samples, ERRORS: self.errors}
         for name, content in arrays.items():
-            summary.write(cell / name, content)
-        kept = [*arrays, "history.jsonl"]
+            write_arrays(cell / name, content)
+        kept = [*arrays, HISTORY]
         files = {name: sha256(cell / name) for name in kept if (cell / name).exists()}
-        records.write(self.record.model_copy(update={"files": files}), cell / "record.json")
+        records.write(self.record.model_copy(update={"files": files}), cell / RECORD)
+
+
+def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Write arrays, real ones in single precision, whole or not at all; no arrays is fine too."""
+    save_arrays(
+        path,
+        {
+            name: array.astype(np.float32) if np.issubdtype(array.dtype, np.floating) else array
+            for name, array in arrays.items()
+        },
+    )
 
 
 @dataclass(frozen=True)
 class _Scored:
-    """Scores and arrays of a cell; `sampled` is the monotonic time when its samples were drawn."""
+    """Scores and arrays of a cell.
+
+    `sampled` is the monotonic time that parts the seconds of sampling from those of scoring. Where
+    both are done at once, predictions count as sampling, and samples of a control as scoring.
+    """
 
     scores: list[Score]
     summary: dict[str, np.ndarray]

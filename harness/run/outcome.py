@@ -15,12 +15,11 @@ from datasets.files import replacing, sha256
 from harness.cells import CellSpec
 from harness.checks import check_json, write_checked
 from harness.errors import UserError
-from harness.records import Ending, Status, verify
+from harness.records import HISTORY, Ending, Status, verify
 from harness.texts import write_text
 
 WEIGHTS = "weights.safetensors"  # what is scored
 LAST_WEIGHTS = "last.safetensors"  # the last ones, where others are scored
-HISTORY = "history.jsonl"
 OUTCOME = "train.json"
 
 State = dict[str, torch.Tensor]
