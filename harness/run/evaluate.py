@@ -151,9 +151,9 @@ def evaluate_answer(
 
 def unscored(
     spec: Spec, scoring: Scoring, status: Status, reason: str, device: torch.device
-) -> Record:
+) -> Evaluated:
     """Return the record of a cell whose data cannot be had, or not be read."""
-    return Record(
+    record = Record(
         **_identity(spec, scoring),
         code_hash=code_hash(__name__),
         data_digest="",
@@ -174,6 +174,7 @@ def unscored(
         parameters=0,
         **circumstances(device),
     )
+    return Evaluated(record, {}, {})
 
 
 def _evaluate(
