@@ -114,7 +114,9 @@ def evaluate_model(
 
     def work() -> _Scored:
         if spec.task == "generation":
-            return _generated(spec, setup, weights, device)
+            model = load_trained(spec, setup.dataset, weights, device)
+            samples = generation.draw(model, spec, setup.dataset, device)
+            return _samples_given(setup, samples, device)
         return _predicted(spec, setup, weights, device)
 
     return _evaluate(spec, setup, outcome, work, device)
@@ -262,10 +264,6 @@ def _identity(spec: Spec, scoring: Scoring) -> dict[str, Any]:
         "protocol": spec.protocol.model_dump(mode="json") if spec.protocol else {},
         "settings": settings,
     }
-
-
-def _generated(spec: CellSpec, setup: ScoringSetup, weights: Path, device: torch.device) -> _Scored:
-    return _samples_given(setup, generation.draw(spec, setup.dataset, weights, device), device)
 
 
 def _samples_given(setup: ScoringSetup, samples: Series, device: torch.device) -> _Scored:
