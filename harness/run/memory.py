@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from harness.errors import OUT_OF_MEMORY
+from harness.errors import lacks_memory
 
 FREE = 0.95  # share of the free memory that `limit_memory` leaves
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # of mallopt, in the C library's malloc.h
@@ -30,8 +30,7 @@ def raising_out_of_memory() -> Iterator[None]:
         # torch.OutOfMemoryError is a RuntimeError; the CPU's allocator, C++ and CUDA's libraries
         # raise plain ones.
         text = str(error).partition("\n")[0] or type(error).__name__
-        kinds = (MemoryError, torch.OutOfMemoryError)
-        if isinstance(error, kinds) or re.search(OUT_OF_MEMORY, str(error)):
+        if isinstance(error, torch.OutOfMemoryError) or lacks_memory(error):
             raise OutOfMemory(text) from error
         raise
 
