@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.cli.common import DATA, MIRROR, Add, written
-from harness.cli.data import prepared_data
+from harness.cli.data import open_dataset
 from harness.errors import UserError
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def rerun(
     from harness.run.devices import device
 
     spec, scoring = again.recipe(old, str(record))
-    dataset = prepared_data(old.dataset, prepared, data, mirror)
+    dataset = open_dataset(old.dataset, prepared, data, mirror)
     again.check_data(old, dataset)
     torch.set_num_threads(old.threads)  # another number changes the last bits
     with device() as where:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.cli.common import DATA, MIRROR, Add, written
-from harness.cli.data import prepared_data
+from harness.cli.data import open_dataset
 from harness.errors import UserError
 from harness.tasks import TASKS, Task
 
@@ -205,7 +205,7 @@ def export(
 
     if out.suffix != ".npz":
         raise UserError(f"--out: expected an .npz file, found {out}")
-    save_arrays(out, given(View(prepared_data(dataset, prepared, data, mirror), task)))
+    save_arrays(out, given(View(open_dataset(dataset, prepared, data, mirror), task)))
     return written([out])
 
 
@@ -271,4 +271,4 @@ def _setup(
     from harness.run.generation import ScoringSetup
 
     scoring = Scoring(dataset=catalogue.dataset(name), evaluation=settings)
-    return ScoringSetup(prepared_data(name, prepared, data, mirror), scoring)
+    return ScoringSetup(open_dataset(name, prepared, data, mirror), scoring)
