@@ -74,7 +74,13 @@ def summary(cell: Path) -> dict[str, np.ndarray]:
 
 
 def history(cell: Path) -> pd.DataFrame:
-    """Return the rows of the training history; none for a control, or without such a file."""
+    """Return the rows of the training history; none for a control, or without such a file.
+
+    Raises
+    ------
+    UserError
+        If a line is no row with a step.
+    """
     path = cell / HISTORY
     if not path.exists():
         return pd.DataFrame()

@@ -27,7 +27,10 @@ State = dict[str, torch.Tensor]
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a training ended, its cost and circumstances; the content of ``train.json``."""
+    """How a training ended, its cost and circumstances; the content of ``train.json``.
+
+    Of a command it is the same, but in no file (`harness.run.answers`).
+    """
 
     __pydantic_config__ = ConfigDict(extra="forbid")  # a digest under another name is damage
 

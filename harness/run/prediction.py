@@ -32,12 +32,12 @@ CENTRAL = 0.8  # probability of the interval whose coverage is scored
 
 
 def predictor(model: Model, device: torch.device) -> Predict:
-    """Return a model's predictions, on its own device."""
+    """Return the function that predicts by a model, on its own device."""
     return lambda _, batch, draws, generator: model.predict(batch.to(device), draws, generator)
 
 
 def control_predictor(view: View, name: str) -> Predict:
-    """Fit a control to all that was observed of the training records; return its predictions."""
+    """Fit a control to all that was observed of the training records, and return its function."""
     dataset, train = view.dataset, view.dataset.train
     control = interpolators.fit(name, dataset.x[train], dataset.t[train], dataset.mask[train])
 
@@ -52,7 +52,7 @@ def control_predictor(view: View, name: str) -> Predict:
 
 
 def stored(test: Int64[np.ndarray, "n"], made: Prediction) -> Predict:
-    """Return predictions that were made before, whatever number of draws is asked for.
+    """Return the function that looks predictions up, whatever number of draws is asked for.
 
     Parameters
     ----------
