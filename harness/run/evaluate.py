@@ -21,18 +21,7 @@ from harness.cells import (
     scoring_modules,
 )
 from harness.contract import Diverged, Prediction
-from harness.records import (
-    ERRORS,
-    FORMAT,
-    HISTORY,
-    RECORD,
-    SAMPLES,
-    SUMMARY,
-    Record,
-    Score,
-    Status,
-    circumstances,
-)
+from harness.records import FORMAT, Record, Score, Status, circumstances
 from harness.run import generation, prediction, summary
 from harness.run.answers import Answer
 from harness.run.build import load_trained
@@ -73,12 +62,16 @@ class Evaluated:
     def write(self, cell: Path) -> None:
         """Write the arrays into the cell's directory, then the record with their digests."""
         samples = {} if self.samples is None else {"samples": self.samples}
-        arrays = {SUMMARY: self.summary, SAMPLES: samples, ERRORS: self.errors}
+        arrays = {
+            records.SUMMARY: self.summary,
+            records.SAMPLES: samples,
+            records.ERRORS: self.errors,
+        }
         for name, content in arrays.items():
             write_arrays(cell / name, content)
-        kept = [*arrays, HISTORY]
+        kept = [*arrays, records.HISTORY]
         files = {name: sha256(cell / name) for name in kept if (cell / name).exists()}
-        records.write(self.record.model_copy(update={"files": files}), cell / RECORD)
+        records.write(self.record.model_copy(update={"files": files}), cell / records.RECORD)
 
 
 def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
