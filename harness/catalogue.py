@@ -89,13 +89,8 @@ def available(kind: Kind) -> list[str]:
     return sorted(path.stem for path in (CONFIG / kind).glob("*.yaml"))
 
 
-def describe(kind: Kind, name: str, where: str = "") -> dict[str, Any]:
+def describe(kind: Kind, name: str) -> dict[str, Any]:
     """Read ``config/<kind>/<name>.yaml`` with what it takes over.
-
-    Parameters
-    ----------
-    where : str
-        What names it, as the beginning of a message about an unknown name.
 
     Raises
     ------
@@ -103,6 +98,7 @@ def describe(kind: Kind, name: str, where: str = "") -> dict[str, Any]:
         If there is no such file, it cannot be read, or files extend each other in a circle.
     """
     chain: list[tuple[str, dict[str, Any]]] = []
+    where = ""  # what names the file
     while True:
         check_name(kind, name, where)
         path = CONFIG / kind / f"{name}.yaml"
@@ -237,11 +233,6 @@ def all_controls() -> dict[str, ControlEntry]:
     for name in available("datasets"):
         found |= dataset(name).controls
     return found
-
-
-def controls_of(task: str) -> list[str]:
-    """Return the names of a task's controls."""
-    return [name for name, control in controls().items() if task in control.tasks]
 
 
 @functools.cache

@@ -172,7 +172,7 @@ def cells(settings: Settings) -> list[Cell]:
     found: dict[Cell, None] = {}
     for block in settings.grid:
         for dataset in block.datasets:
-            known = controls_of(settings, block.task, dataset)
+            known = controls_of(block.task, describe_dataset(settings, dataset))
             for control in block.controls:
                 if control not in known:
                     raise UserError(
@@ -187,13 +187,10 @@ def cells(settings: Settings) -> list[Cell]:
     return list(found)
 
 
-def controls_of(settings: Settings, task: Task, dataset: str) -> list[str]:
+def controls_of(task: Task, description: DatasetFile) -> list[str]:
     """Return the names of a task's controls and of those that only this data set has."""
-    own = describe_dataset(settings, dataset).controls
-    return [
-        *catalogue.controls_of(task),
-        *(name for name, control in own.items() if task in control.tasks),
-    ]
+    known = catalogue.controls() | description.controls
+    return [name for name, control in known.items() if task in control.tasks]
 
 
 def draw_of(description: DatasetFile, control: str) -> str | None:
@@ -217,7 +214,13 @@ def scoring_modules(spec: Spec, description: DatasetFile) -> list[str]:
 
 
 def traces(settings: Settings) -> dict[Cell, list[int]]:
-    """Return the cells whose scores are followed, and the optimiser steps at which they are."""
+    """Return the cells whose scores are followed, and the optimiser steps at which they are.
+
+    Raises
+    ------
+    UserError
+        If one is of a command.
+    """
     found: dict[Cell, list[int]] = {}
     for block in settings.grid:
         for dataset, model, seed in product(

@@ -21,7 +21,7 @@ T = TypeVar("T", bound=BaseModel)
 
 
 class Frozen(BaseModel):
-    """A record: unknown keys are refused, and nothing changes once it is made."""
+    """Unknown keys are refused, and nothing changes once it is made."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

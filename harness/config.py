@@ -1,22 +1,16 @@
 """What the YAML files may say: a pydantic model for each kind of file.
 
 Unknown keys are errors everywhere. A model's own hyper-parameters are a dataclass beside the model;
-`model_config` checks them just as strictly.
+`harness.checks.model_config` checks them just as strictly.
 """
 
 import math
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    field_validator,
-    model_validator,
-)
+from pydantic import AfterValidator, ConfigDict, Field, field_validator, model_validator
 
+from harness.checks import Frozen
 from harness.sweeps import Entry
 from harness.tasks import Task
 
@@ -41,10 +35,10 @@ Folder = Annotated[str, AfterValidator(_folder)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-class Strict(BaseModel):
-    """Unknown keys are refused, and nothing changes once it is made."""
+class Strict(Frozen):
+    """Settings: numbers are finite, too."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(allow_inf_nan=False)
 
 
 class GridBlock(Strict):
@@ -136,8 +130,8 @@ class Runtime(RunTimes):
 class DataOverride(Strict):
     """Changes to ``config/datasets/<name>.yaml``: the keys that can shrink a data set."""
 
-    shard_options: dict[str, Any] = {}
-    options: dict[str, Any] = {}
+    shard_options: dict[str, Any] = Field({})
+    options: dict[str, Any] = Field({})
 
 
 class Settings(Strict):
@@ -224,7 +218,7 @@ class BudgetTraining(Training):
     """A budget's training with changes by data set, or by task/data set."""
 
     config: dict[str, Any] = Field({}, description="fields of the model that this budget changes")
-    datasets: dict[str, TrainingChanges] = {}
+    datasets: dict[str, TrainingChanges] = Field({})
 
 
 class Shown(Strict):
@@ -307,7 +301,7 @@ class DatasetFile(Strict):
     )
     shards: list[int] = Field([], description="parts that are generated in parallel")
     shard: str | None = Field(None, pattern=REFERENCE, description="module:function")
-    shard_options: dict[str, Any] = {}
+    shard_options: dict[str, Any] = Field({})
     options: dict[str, Any] = Field({}, description="arguments of the loader")
     split: Split
     optional: bool = Field(

@@ -47,7 +47,7 @@ class RunTime(Frozen):
     # identity
     model: str
     length: int
-    size: str | None = None  # None: as in the model's paper
+    size: str | None = None  # about so many parameters, as 100k; None: as in the model's paper
     channels: int
     limit_seconds: float
     config_hash: str
@@ -69,8 +69,8 @@ class RunTime(Frozen):
 
 
 def run_time_files(folder: Path) -> list[Path]:
-    """Return the files of run times below a folder, which may be that of one study."""
-    return [path for path in folder.rglob("*.json") if path.match(RUN_TIMES)]
+    """Return the files of run times below a folder, which may be that of one study, in order."""
+    return sorted(path for path in folder.rglob("*.json") if path.match(RUN_TIMES))
 
 
 def find_run_times(folder: Path) -> list[RunTime]:
@@ -126,7 +126,7 @@ class Machine:
 
 @dataclass(frozen=True)
 class Speed:
-    """One line: median seconds of a training step, or of a time step of a generation."""
+    """Median seconds of a training step, or of a time step of a generation, and their floor."""
 
     what: str
     batch: int
@@ -142,7 +142,7 @@ class Speed:
 
 @dataclass(frozen=True)
 class Engine:
-    """The record of this benchmark."""
+    """How fast LS4's engine is on a machine, the content of its record."""
 
     machine: Machine
     speeds: list[Speed]

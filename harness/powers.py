@@ -51,8 +51,8 @@ class Power(Frozen):
 
 
 def power_files(folder: Path) -> list[Path]:
-    """Return the files of powers below a folder, which may be that of them alone."""
-    return [path for path in folder.rglob("*.json") if path.match(POWERS)]
+    """Return the files of powers below a folder, which may be that of them alone, in order."""
+    return sorted(path for path in folder.rglob("*.json") if path.match(POWERS))
 
 
 def find_powers(folders: Sequence[Path]) -> list[Power]:

@@ -28,6 +28,9 @@ Status = Literal["done", "diverged", "timeout", "oom", "failed", "skipped"]
 # cap       it met the largest number of steps that it was allowed: not converged
 Ending = Literal["steps", "frozen", "patience", "cap"]
 FORMAT = 2  # of records that are written now
+# Files of a cell's directory: the record, and those whose digests are in it.
+RECORD, HISTORY = "record.json", "history.jsonl"
+SUMMARY, SAMPLES, ERRORS = "summary.npz", "samples.npz", "errors.npz"
 IDENTITY = ["budget", "task", "dataset", "model", "seed"]
 
 

@@ -70,7 +70,7 @@ def test_mistakes_get_one_line(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"cell\.json: no such file"):
         load_cell(tmp_path)
     control = specs.write(specs.control("gaussian"), tmp_path / "control")
-    with pytest.raises(UserError, match="expected the cell of a model, found control gaussian"):
+    with pytest.raises(UserError, match="expected the cell of a model, found the control gaussian"):
         load_cell(control)
     new = specs.write(specs.cell(), tmp_path / "a" / "b" / "c" / "new")
     with pytest.raises(UserError, match=r"train\.json: no such file; make it: snakemake"):

@@ -115,7 +115,7 @@ def prepare(
     out.parent.mkdir(parents=True, exist_ok=True)
     if described.optional:
         try:
-            files = source_files(described, data, mirror)
+            files = raw_files(described, data, mirror)
         except DataError as error:
             print(error, file=sys.stderr)
             write_unavailable(out, split, report, dataset, f"data not available: {error}")
@@ -145,7 +145,7 @@ def check_data(dataset: str, data: Path, mirror: Path | None) -> int:
     check_dataset(dataset, description)
     if description.shards:
         raise UserError(f"{dataset}: expected a data set that is read from files, found a made one")
-    files = source_files(description, data, mirror)
+    files = raw_files(description, data, mirror)
     found = load_dataset(dataset, description, files)
     for line in page(found):
         print(line)
@@ -156,7 +156,7 @@ def check_data(dataset: str, data: Path, mirror: Path | None) -> int:
     return 0
 
 
-def source_files(description: DatasetFile, data: Path, mirror: Path | None) -> list[Path]:
+def raw_files(description: DatasetFile, data: Path, mirror: Path | None) -> list[Path]:
     """Return the files of a data set: those of the manifest are fetched, others must be there.
 
     Raises
@@ -196,8 +196,16 @@ def load_dataset(name: str, description: DatasetFile, files: list[Path]) -> "Dat
     )
 
 
-def prepared_data(name: str, prepared: Path | None, data: Path, mirror: Path | None) -> "Dataset":
-    """Return the data set of the paper's grid; made here, from files fetched if need be."""
+def open_dataset(name: str, prepared: Path | None, data: Path, mirror: Path | None) -> "Dataset":
+    """Return a data set: from `prepared`, else as the paper's grid prepared it, else made now.
+
+    Raises
+    ------
+    UserError
+        If the prepared data are another set's, or are not there and take long to make.
+    DataError
+        If a file that it is made from cannot be had.
+    """
     from datasets.base import Dataset
     from harness import catalogue
 
@@ -210,4 +218,4 @@ def prepared_data(name: str, prepared: Path | None, data: Path, mirror: Path | N
         return found
     if description.shards:
         raise UserError(f"{path}: not there; make it with: snakemake --cores all -- {path}")
-    return load_dataset(name, description, source_files(description, data, mirror))
+    return load_dataset(name, description, raw_files(description, data, mirror))

@@ -1,12 +1,11 @@
 """What ended a command, in one line: a mistake of the user, or what the machine has no more of."""
 
 import os
-import re
 import sys
 from contextlib import suppress
 
 from datasets.errors import DataError
-from harness.errors import OUT_OF_MEMORY, UserError
+from harness.errors import UserError, lacks_memory
 
 TERMINAL = "LS4_TERMINAL"  # file descriptor of the terminal where stderr is a log; the workflow's
 
@@ -16,7 +15,7 @@ def reason(error: Exception) -> str | None:
     if isinstance(error, UserError | DataError):
         return str(error)
     text = str(error).partition("\n")[0]
-    if isinstance(error, MemoryError) or re.search(OUT_OF_MEMORY, str(error)):
+    if lacks_memory(error):
         return f"out of memory: {text}" if text else "out of memory"
     if isinstance(error, FileExistsError):  # of a folder that was to be made
         return f"{error.filename}: expected a folder, found a file"

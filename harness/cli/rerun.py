@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.cli.common import DATA, MIRROR, Add
-from harness.cli.data import prepared_data
+from harness.cli.common import DATA, MIRROR, Add, written
+from harness.cli.data import open_dataset
 from harness.errors import UserError
 
 if TYPE_CHECKING:
@@ -39,8 +39,9 @@ def rerun(
 
     old = records.read(record)
     out = out or Path("results/rerun") / old.task / old.dataset / old.model / str(old.seed)
-    if (out / record.name).exists():
-        raise UserError(f"{out / record.name}: exists; remove it or name another folder with --out")
+    made = out / records.RECORD
+    if made.exists():
+        raise UserError(f"{made}: exists; remove it or name another folder with --out")
     seeds = _seeds(record, old)
     prepared = prepared or cells.prepared_data(record, old.dataset)
 
@@ -50,21 +51,21 @@ def rerun(
     from harness.run.devices import device
 
     spec, scoring = again.recipe(old, str(record))
-    dataset = prepared_data(old.dataset, prepared, data, mirror)
+    dataset = open_dataset(old.dataset, prepared, data, mirror)
     again.check_data(old, dataset)
     torch.set_num_threads(old.threads)  # another number changes the last bits
     with device() as where:
         new = again.rerun(spec, scoring, dataset, out, where).record
     _print(old, new, seeds)
-    print(f"{out / record.name}")
-    return 0
+    return written([made])
 
 
 def _seeds(path: Path, record: "Record") -> list["Record"]:
     """Return the records of the same row that lie beside a record."""
     from harness import records
 
-    beside = [records.read(other) for other in sorted(path.parent.parent.glob(f"*/{path.name}"))]
+    row = path.resolve().parent.parent
+    beside = [records.read(other) for other in sorted(row.glob(f"*/{path.name}"))]
     same = ("budget", "task", "dataset", "model", "data_digest", "split_digest", "scoring")
     return [r for r in beside if all(getattr(r, key) == getattr(record, key) for key in same)]
 

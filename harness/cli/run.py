@@ -100,16 +100,10 @@ def evaluate(cell: Path, data: Path, description: Path, evaluation: Path) -> int
     from harness.cells import CellSpec, CommandSpec, ControlSpec, read_cell
     from harness.run.answers import read_command
     from harness.run.devices import device
-    from harness.run.evaluate import (
-        Evaluated,
-        evaluate_answer,
-        evaluate_control,
-        evaluate_model,
-        unscored,
-    )
+    from harness.run.evaluate import evaluate_answer, evaluate_control, evaluate_model, unscored
     from harness.run.generation import ScoringSetup, check_scorable
     from harness.run.memory import OutOfMemory, raising_out_of_memory
-    from harness.run.outcome import read_outcome
+    from harness.run.outcome import WEIGHTS, read_outcome
 
     spec = read_cell(cell)
     scoring = read_scoring(description, evaluation)
@@ -118,17 +112,15 @@ def evaluate(cell: Path, data: Path, description: Path, evaluation: Path) -> int
             with raising_out_of_memory():
                 setup = ScoringSetup(Dataset.load(data), scoring)
         except Unavailable as missing:
-            done = Evaluated(unscored(spec, scoring, "skipped", str(missing), where), {}, {})
+            done = unscored(spec, scoring, "skipped", str(missing), where)
         except OutOfMemory as error:
-            reason = f"reading the data: {error}"
-            done = Evaluated(unscored(spec, scoring, "oom", reason, where), {}, {})
+            done = unscored(spec, scoring, "oom", f"reading the data: {error}", where)
         else:
             if spec.task == "generation":
                 check_scorable(setup.dataset)
             if isinstance(spec, CellSpec):
                 outcome = read_outcome(cell, spec)
-                weights = cell / "weights.safetensors"
-                done = evaluate_model(spec, setup, outcome, weights, where)
+                done = evaluate_model(spec, setup, outcome, cell / WEIGHTS, where)
             elif isinstance(spec, CommandSpec):
                 outcome, answer = read_command(spec, setup.dataset, cell, where)
                 done = evaluate_answer(spec, setup, outcome, answer, where)

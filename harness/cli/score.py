@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.cli.common import DATA, MIRROR, Add, written
-from harness.cli.data import prepared_data
+from harness.cli.data import open_dataset
 from harness.errors import UserError
 from harness.tasks import TASKS, Task
 
@@ -206,7 +206,7 @@ def export(
 
     if out.suffix != ".npz":
         raise UserError(f"--out: expected an .npz file, found {out}")
-    save_arrays(out, given(View(prepared_data(dataset, prepared, data, mirror), task)))
+    save_arrays(out, given(View(open_dataset(dataset, prepared, data, mirror), task)))
     return written([out])
 
 
@@ -239,13 +239,14 @@ def add_row(
     if len(notes) < len(note):
         raise UserError(f"--note: expected each key once, found {' '.join(note)}")
 
+    from harness.records import RECORD
     from harness.run import added
 
     folders = added.folders_of(records, budget, task, dataset, name, len(files))
     added.check_row(name, budget, folders)
     setup = _setup(dataset, prepared, data, mirror, {"fits": fits, "epochs": epochs})
     added.add(setup, task, name, budget, files, notes, folders)
-    return written(folder / "record.json" for folder in folders)
+    return written(folder / RECORD for folder in folders)
 
 
 def _note(text: str) -> tuple[str, str]:
@@ -273,4 +274,4 @@ def _setup(
     from harness.run.generation import ScoringSetup
 
     scoring = Scoring(dataset=catalogue.dataset(name), evaluation=settings)
-    return ScoringSetup(prepared_data(name, prepared, data, mirror), scoring)
+    return ScoringSetup(open_dataset(name, prepared, data, mirror), scoring)

@@ -35,8 +35,8 @@ from harness.run.devices import device
 from harness.run.memory import (
     OutOfMemory,
     forget_peak,
-    highest_memory,
     limit_memory,
+    peak_memory,
     raising_out_of_memory,
 )
 from harness.run.view import View
@@ -300,9 +300,9 @@ def iterate(job: Job, limit: float, where: torch.device) -> Iterator[Ready | Ite
         function = partial(model.sample, job.batch, t, generator)
     parameters = sum(p.numel() for p in model.parameters())
     forget_peak(where)
-    yield Ready(parameters, circumstances(where), highest_memory(where))
+    yield Ready(parameters, circumstances(where), peak_memory(where))
     seconds: list[float] = []
     most = WARM_UP[job.kind]
     while len(seconds) < ITERATIONS[job.kind] + split_warm_up(seconds, most, limit)[0]:
         seconds.append(timed(function, where))
-        yield Iteration(seconds[-1], highest_memory(where))
+        yield Iteration(seconds[-1], peak_memory(where))

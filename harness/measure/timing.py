@@ -57,7 +57,7 @@ def settings(name: str, size: str | None = None) -> dict[str, Any]:
 def set_up(
     name: str, dataset: Dataset, task: Task, where: torch.device, size: str | None = None
 ) -> Model:
-    """Build a model with these settings."""
+    """Build a model with its `settings`, and calibrate it."""
     spec = {
         "task": task,
         "dataset": dataset.name,

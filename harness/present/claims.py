@@ -59,7 +59,7 @@ class Order(Claim):
         for name in self.datasets:
             catalogue.check_name("datasets", name)
         for task in self.tasks:
-            if unknown := set(self.quantities) - set(quantities(task)):
+            if unknown := sorted(set(self.quantities) - set(quantities(task))):
                 raise ValueError(f"expected quantities of {task}, found {', '.join(unknown)}")
         return self
 
@@ -98,7 +98,7 @@ class _File(Strict):
     @model_validator(mode="after")
     def _consistent(self) -> "_File":
         ids = [claim.id for claim in self.claims]
-        if twice := {name for name in ids if ids.count(name) > 1}:
+        if twice := sorted({name for name in ids if ids.count(name) > 1}):
             raise ValueError(f"expected each id once, found more of {', '.join(twice)}")
         for claim in self.claims:
             own = [claim.model] if isinstance(claim, Order) else []

@@ -10,7 +10,8 @@ from datasets.files import replacing
 from harness.errors import UserError
 from harness.measurements import RUN_TIMES, run_time_files
 from harness.powers import POWERS, power_files
-from harness.present.files import ERRORS, HISTORY, RECORD, SUMMARY, record_files
+from harness.present.files import record_files
+from harness.records import ERRORS, HISTORY, RECORD, SUMMARY
 from harness.traces import TRACE
 
 OF_A_CELL = (RECORD, HISTORY, SUMMARY, ERRORS, TRACE)

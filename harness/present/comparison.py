@@ -317,7 +317,7 @@ def budgets(frame: pd.DataFrame) -> list[str]:
 
 
 def place(model: str, row: pd.Series) -> tuple[Any, ...]:
-    """Sort rows: models as the catalogue says, then controls; unknown ones last, by name."""
+    """Return what a row is sorted by: models as in the catalogue, then controls, then by name."""
     if row["control"]:
         controls = list(catalogue.controls())
         return True, controls.index(model) if model in controls else len(controls), False, model

@@ -15,18 +15,16 @@ import pandas as pd
 from datasets.files import load_arrays
 from harness import records
 from harness.errors import UserError
-from harness.records import IDENTITY, Record
+from harness.records import ERRORS, HISTORY, IDENTITY, RECORD, SUMMARY, Record
 from harness.texts import parse_json, read_text
 from harness.traces import TRACE, Trace, read_trace
 
-RECORD, SUMMARY, HISTORY = "record.json", "summary.npz", "history.jsonl"
-ERRORS = "errors.npz"  # `harness.present.paired` reads it
 ARTIFACTS = "mlflow"  # folder of a database of runs and their files
 
 
 def record_files(folder: Path) -> list[Path]:
-    """Return the records below a folder, without the copies that MLflow keeps below ``mlflow/``."""
-    found = folder.rglob(RECORD)
+    """Return the records below a folder, in order; not the copies of MLflow, below ``mlflow/``."""
+    found = sorted(folder.rglob(RECORD))
     return [path for path in found if ARTIFACTS not in path.relative_to(folder).parts]
 
 
@@ -80,7 +78,13 @@ def summary(cell: Path) -> dict[str, np.ndarray]:
 
 
 def history(cell: Path) -> pd.DataFrame:
-    """Return the rows of the training history; none for a control, or without such a file."""
+    """Return the rows of the training history; none for a control, or without such a file.
+
+    Raises
+    ------
+    UserError
+        If a line is no row with a step.
+    """
     path = cell / HISTORY
     if not path.exists():
         return pd.DataFrame()

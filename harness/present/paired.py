@@ -14,7 +14,7 @@ import pandas as pd
 
 from datasets.files import load_arrays
 from harness.errors import UserError
-from harness.present.files import ERRORS
+from harness.records import ERRORS
 from metrics.paired import Interval, SeriesErrors, differences, mean_difference, skill
 
 SUMS = {"mse": "squared", "crps": "crps"}  # of a record, by the quantity that they are of

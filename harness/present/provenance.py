@@ -6,8 +6,8 @@ from typing import Any
 import pandas as pd
 
 from harness.catalogue import ROOT
-from harness.present.files import RECORD
 from harness.present.text import number
+from harness.records import RECORD
 
 ENDED = {  # `harness.records.Ending` -> why there was no further step
     "steps": "its budget asks for so many",

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from harness.tasks import TABLE_OF
-
-CHANCE = math.log(2)  # cross-entropy of a classifier that cannot tell two classes apart
+from metrics.paired import CHANCE
 
 
 @dataclass(frozen=True)

@@ -17,12 +17,12 @@ from harness.present.decisions import decided
 from harness.present.figures.style import read_captions
 from harness.present.leaderboard.board import boards
 from harness.present.leaderboard.measures import VERDICT, bests
-from harness.present.quantities import CHANCE
 from harness.present.tables import claims, lengths
 from harness.present.tables.prediction import details
 from harness.present.tables.table import Table
-from harness.present.text import duration, environment
+from harness.present.text import duration, environment, machine_name
 from harness.texts import write_text
+from metrics.paired import CHANCE
 
 MAIN = {  # sections and their documents
     "Table 1": ["table1", "decisions"],
@@ -112,8 +112,7 @@ def _conclusions(found: pd.DataFrame) -> list[tuple[str, dict[str, str]]]:
 def _run(cells: pd.DataFrame) -> dict[str, Any]:
     """What was run for one task and budget, where and when."""
     budget = cells["budget"].iloc[0]
-    threads = cells["threads"].map(lambda n: f"{n} thread{'s' if n > 1 else ''}")
-    devices = cells["device"] + ", " + threads
+    machines = zip(cells["device"], cells["threads"].tolist(), strict=True)
     commits = cells.groupby(["commit", "dirty"], sort=False, dropna=False)
     return {
         "task": cells["task"].iloc[0],
@@ -122,7 +121,7 @@ def _run(cells: pd.DataFrame) -> dict[str, Any]:
         "cells": len(cells),
         "statuses": _counts(cells["status"]),
         "datasets": [_dataset(own) for _, own in cells.groupby("dataset", sort=False)],
-        "devices": _counts(devices),
+        "devices": _counts(pd.Series([machine_name(*machine) for machine in machines])),
         "commits": [(*key, len(own)) for key, own in commits],
         "from": cells["date"].min(),
         "to": cells["date"].max(),

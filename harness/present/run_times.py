@@ -19,7 +19,7 @@ from harness import catalogue
 from harness.errors import UserError
 from harness.measurements import Kind, Measurement, RunTime, find_run_times
 from harness.present import published
-from harness.present.text import number
+from harness.present.text import machine_name, number
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 LONG = 1280  # exponents are those of the lengths from here on, where there are two
@@ -71,8 +71,7 @@ class Study:
 
     @property
     def machine(self) -> str:
-        device, threads = self.records[0].device, self.records[0].threads
-        return f"{device}, {threads} thread{'s' if threads > 1 else ''}"
+        return machine_name(self.records[0].device, self.records[0].threads)
 
     @property
     def size(self) -> str | None:

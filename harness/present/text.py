@@ -33,6 +33,16 @@ def duration(seconds: float) -> str:
     return f"{number(seconds, 2)} s"
 
 
+def mebibytes(size: int | float) -> str:
+    """Return a number of bytes in MiB."""
+    return f"{size / 2**20:,.0f} MiB"
+
+
+def machine_name(device: str, threads: int) -> str:
+    """Return what something ran on, "CPU AMD EPYC, 2 threads"."""
+    return f"{device}, {threads} thread{'s' if threads > 1 else ''}"
+
+
 def ending(status: str, reason: str | None) -> str:
     """Return in a few words how a cell ended that is not done, "diverged at step 12"."""
     reason = reason or ""
@@ -53,11 +63,10 @@ def shared_ending(endings: Sequence[str]) -> str:
 
 def measured_on(circumstances: dict[str, Any]) -> str:
     """Say in a sentence on what something was measured, from its circumstances."""
-    threads = circumstances["threads"]
+    machine = machine_name(circumstances["device"], circumstances["threads"])
     return (
-        f"Measured on {circumstances['device']}, {threads} thread{'s' if threads > 1 else ''},"
-        f" torch {circumstances['versions']['torch']}, {circumstances['date'][:10]},"
-        f" commit {circumstances['commit'][:7]}."
+        f"Measured on {machine}, torch {circumstances['versions']['torch']},"
+        f" {circumstances['date'][:10]}, commit {circumstances['commit'][:7]}."
     )
 
 

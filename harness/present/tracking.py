@@ -29,7 +29,7 @@ from harness.present.decisions import seeds_told_apart, told_apart
 from harness.present.frame import frame
 from harness.present.store import SQLITE
 from harness.present.views import metric_name
-from harness.records import IDENTITY, Record
+from harness.records import HISTORY, IDENTITY, RECORD, Record
 from harness.sources import code_hash
 from harness.tasks import TABLE_OF, TASKS
 from harness.texts import digest
@@ -257,7 +257,7 @@ class _Runs:
         params |= {} if record.draws is None else {"draws": str(record.draws)}
         run = self._create(name, tags, [record], metrics, params)
         self._log(run, _curves(files.history(folder), _milliseconds(record.date)))
-        for file in (files.RECORD, files.HISTORY):
+        for file in (RECORD, HISTORY):
             if (folder / file).exists():
                 self.client.log_artifact(run, str(folder / file))
         status = "FINISHED" if record.status == "done" else "FAILED"
@@ -321,7 +321,7 @@ def _cell_id(record: Record) -> str:
 
 
 def _digest(folder: Path, record: Record) -> str:
-    history = folder / files.HISTORY
+    history = folder / HISTORY
     shown_by = [code_hash(__name__), views.title(record)]
     made_from = [record.model_dump(), sha256(history) if history.exists() else None]
     return digest([*shown_by, *made_from])

@@ -59,7 +59,6 @@ def serve(folder: Path, port: int) -> None:
         str(folder / "artifacts"),
     ]
     command = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port)]
-    # a session of its own: Ctrl-C reaches this process, which ends the server with its workers
     # Both signals end the server. A shell that starts this in the background would ignore SIGINT.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
@@ -69,7 +68,7 @@ def serve(folder: Path, port: int) -> None:
             env=os.environ | SETTINGS,
             stdout=said,
             stderr=said,
-            start_new_session=True,
+            start_new_session=True,  # Ctrl-C reaches this process, which ends the server's workers
         )
     try:
         print(f"starting MLflow; it takes up to a minute and says more in {log}", flush=True)

@@ -10,6 +10,7 @@ from harness import catalogue
 from harness.cells import AddedSpec, Cell
 from harness.config import Protocol
 from harness.errors import UserError
+from harness.records import RECORD
 from harness.run.answers import read_answer
 from harness.run.evaluate import Evaluated, evaluate_answer
 from harness.run.generation import ScoringSetup, check_scorable
@@ -18,11 +19,12 @@ from harness.tasks import HIDING, Task
 
 
 def check_row(name: str, budget: str, folders: Sequence[Path]) -> None:
-    """Refuse a row whose name is no name or taken, or whose records are there.
+    """Refuse a row that cannot be added.
 
     Raises
     ------
     UserError
+        If its name is no name or taken, there is no such budget, or it has records.
     """
     if not (name.isidentifier() and name.isascii()):
         raise UserError(f"name: expected letters, digits and underscores, found {name!r}")
@@ -32,7 +34,7 @@ def check_row(name: str, budget: str, folders: Sequence[Path]) -> None:
         known = ", ".join(catalogue.budgets())
         raise UserError(f"budget: expected one of {known}, found {budget!r}")
     for folder in folders:
-        if (folder / "record.json").exists():
+        if (folder / RECORD).exists():
             raise UserError(f"{folder}: has a record; remove it, or choose another name")
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from datasets.files import sha256
+from datasets.files import save_arrays, sha256
 from harness import records
 from harness.cells import (
     AddedSpec,
@@ -62,17 +62,35 @@ class Evaluated:
     def write(self, cell: Path) -> None:
         """Write the arrays into the cell's directory, then the record with their digests."""
         samples = {} if self.samples is None else {"samples": self.samples}
-        arrays = {"summary.npz": self.summary, "samples.npz": samples, "errors.npz": self.errors}
+        arrays = {
+            records.SUMMARY: self.summary,
+            records.SAMPLES: samples,
+            records.ERRORS: self.errors,
+        }
         for name, content in arrays.items():
-            summary.write(cell / name, content)
-        kept = [*arrays, "history.jsonl"]
+            write_arrays(cell / name, content)
+        kept = [*arrays, records.HISTORY]
         files = {name: sha256(cell / name) for name in kept if (cell / name).exists()}
-        records.write(self.record.model_copy(update={"files": files}), cell / "record.json")
+        records.write(self.record.model_copy(update={"files": files}), cell / records.RECORD)
+
+
+def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Write arrays, real ones in single precision, whole or not at all; no arrays is fine too."""
+    with np.errstate(over="ignore"):  # errors of absurd predictions become infinite
+        single = {
+            name: array.astype(np.float32) if np.issubdtype(array.dtype, np.floating) else array
+            for name, array in arrays.items()
+        }
+    save_arrays(path, single)
 
 
 @dataclass(frozen=True)
 class _Scored:
-    """Scores and arrays of a cell; `sampled` is the monotonic time when its samples were drawn."""
+    """Scores and arrays of a cell.
+
+    `sampled` is the monotonic time that parts the seconds of sampling from those of scoring. Where
+    both are done at once, predictions count as sampling, and samples of a control as scoring.
+    """
 
     scores: list[Score]
     summary: dict[str, np.ndarray]
@@ -88,7 +106,9 @@ def evaluate_model(
 
     def work() -> _Scored:
         if spec.task == "generation":
-            return _generated(spec, setup, weights, device)
+            model = load_trained(spec, setup.dataset, weights, device)
+            samples = generation.draw(model, spec, setup.dataset, device)
+            return _samples_given(setup, samples, device)
         return _predicted(spec, setup, weights, device)
 
     return _evaluate(spec, setup, outcome, work, device)
@@ -125,9 +145,9 @@ def evaluate_answer(
 
 def unscored(
     spec: Spec, scoring: Scoring, status: Status, reason: str, device: torch.device
-) -> Record:
+) -> Evaluated:
     """Return the record of a cell whose data cannot be had, or not be read."""
-    return Record(
+    record = Record(
         **_identity(spec, scoring),
         code_hash=code_hash(__name__),
         data_digest="",
@@ -148,6 +168,7 @@ def unscored(
         parameters=0,
         **circumstances(device),
     )
+    return Evaluated(record, {}, {})
 
 
 def _evaluate(
@@ -235,10 +256,6 @@ def _identity(spec: Spec, scoring: Scoring) -> dict[str, Any]:
         "protocol": spec.protocol.model_dump(mode="json") if spec.protocol else {},
         "settings": settings,
     }
-
-
-def _generated(spec: CellSpec, setup: ScoringSetup, weights: Path, device: torch.device) -> _Scored:
-    return _samples_given(setup, generation.draw(spec, setup.dataset, weights, device), device)
 
 
 def _samples_given(setup: ScoringSetup, samples: Series, device: torch.device) -> _Scored:

@@ -6,7 +6,6 @@ docs/scores.md explains each name.
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,10 +16,9 @@ from datasets.base import Dataset
 from harness.cells import CellSpec, ControlSpec, Scoring
 from harness.checks import load
 from harness.config import DatasetFile, Evaluation
-from harness.contract import Diverged
+from harness.contract import Diverged, Model
 from harness.errors import UserError
 from harness.records import Score
-from harness.run.build import load_trained
 from harness.run.streams import numpy_stream, torch_stream
 from metrics.classification import ClassificationFit, classify
 from metrics.marginal import (
@@ -40,7 +38,7 @@ Samples = Float[np.ndarray, "M L D"]
 
 BATCH = 128  # series that are sampled at once
 BOOTSTRAPS = 100
-FEWEST = 3  # test series that evaluators can be trained and tested on
+FEWEST = 3  # test series, or samples, that evaluators can be trained and tested on
 FEATURES = 5  # that differ most, kept in the record
 # The literal scores are one evaluator fit; the robust ones are fits with seeds 0, 1, ... They are
 # the same for all rows, so that rows differ by their samples alone.
@@ -262,8 +260,8 @@ def control_scores(
 
 
 @torch.no_grad()
-def draw(spec: CellSpec, dataset: Dataset, weights: Path, device: torch.device) -> Series:
-    """Draw as many samples from a trained model as there are test series.
+def draw(model: Model, spec: CellSpec, dataset: Dataset, device: torch.device) -> Series:
+    """Draw as many samples from a cell's trained model as there are test series.
 
     Raises
     ------
@@ -272,7 +270,6 @@ def draw(spec: CellSpec, dataset: Dataset, weights: Path, device: torch.device) 
     UserError
         If the model draws samples of another number or shape.
     """
-    model = load_trained(spec, dataset, weights, device)
     generator = torch_stream(spec, "sampling", device)
     t = torch.from_numpy(np.array(dataset.t[0])).to(device)
     n = len(dataset.test)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from harness.errors import OUT_OF_MEMORY
+from harness.errors import lacks_memory
 
 FREE = 0.95  # share of the free memory that `limit_memory` leaves
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # of mallopt, in the C library's malloc.h
@@ -30,27 +30,24 @@ def raising_out_of_memory() -> Iterator[None]:
         # torch.OutOfMemoryError is a RuntimeError; the CPU's allocator, C++ and CUDA's libraries
         # raise plain ones.
         text = str(error).partition("\n")[0] or type(error).__name__
-        kinds = (MemoryError, torch.OutOfMemoryError)
-        if isinstance(error, kinds) or re.search(OUT_OF_MEMORY, str(error)):
+        if isinstance(error, torch.OutOfMemoryError) or lacks_memory(error):
             raise OutOfMemory(text) from error
         raise
 
 
 def peak_memory(device: torch.device) -> int:
-    """Highest memory use so far in bytes: of the GPU's tensors, or of this process on the CPU."""
+    """Return the highest memory use in bytes, since `forget_peak` where that was called.
+
+    On the CPU that of this process; on a GPU that of its tensors.
+    """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
+    own = _bytes("/proc/self/status", "VmHWM")
+    if own is not None:
+        return own
+    # On Linux this would count the process that started this one, too.
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
-def highest_memory(device: torch.device) -> int:
-    """Highest memory use since `forget_peak`.
-
-    `peak_memory` of a process counts, on Linux, the one that started it, too.
-    """
-    own = _bytes("/proc/self/status", "VmHWM") if device.type == "cpu" else None
-    return peak_memory(device) if own is None else own
 
 
 def forget_peak(device: torch.device) -> None:

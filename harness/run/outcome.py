@@ -15,12 +15,11 @@ from datasets.files import replacing, sha256
 from harness.cells import CellSpec
 from harness.checks import check_json, write_checked
 from harness.errors import UserError
-from harness.records import Ending, Status, verify
+from harness.records import HISTORY, Ending, Status, verify
 from harness.texts import write_text
 
 WEIGHTS = "weights.safetensors"  # what is scored
 LAST_WEIGHTS = "last.safetensors"  # the last ones, where others are scored
-HISTORY = "history.jsonl"
 OUTCOME = "train.json"
 
 State = dict[str, torch.Tensor]
@@ -28,7 +27,10 @@ State = dict[str, torch.Tensor]
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a training ended, its cost and circumstances; the content of ``train.json``."""
+    """How a training ended, its cost and circumstances; the content of ``train.json``.
+
+    Of a command it is the same, but in no file (`harness.run.answers`).
+    """
 
     __pydantic_config__ = ConfigDict(extra="forbid")  # a digest under another name is damage
 

@@ -9,9 +9,7 @@ from datasets.errors import DataError
 from datasets.files import load_array, load_arrays
 from datasets.text import counts, csv_lines, number
 from harness.errors import UserError
-from harness.run.generation import Samples
-
-MINIMUM = 3  # samples; fewer cannot be split to train and test a classifier
+from harness.run.generation import FEWEST, Samples
 
 
 def read_samples(path: Path, expected: tuple[int, ...]) -> Samples:
@@ -35,8 +33,8 @@ def read_samples(path: Path, expected: tuple[int, ...]) -> Samples:
         samples = samples[..., None]
     if samples.ndim != 3 or samples.shape[1:] != (L, D) or not len(samples):
         raise UserError(f"{path}: expected samples of shape (n, {L}, {D}), found {found}")
-    if len(samples) < MINIMUM:
-        raise UserError(f"{path}: expected at least {MINIMUM} samples, found {len(samples)}")
+    if len(samples) < FEWEST:
+        raise UserError(f"{path}: expected at least {FEWEST} samples, found {len(samples)}")
     with np.errstate(over="ignore"):
         samples = samples.astype(np.float32)
     finite = np.isfinite(samples).all((1, 2))

@@ -33,7 +33,7 @@ def measure_power(setup: ScoringSetup) -> Power:
 
 
 def unmeasured(name: str, scoring: Scoring, reason: str) -> Power:
-    """Return what says that a data set cannot be had."""
+    """Return the record of a data set that cannot be had."""
     return _power(scoring, name, "", 0, {}, reason)
 
 

@@ -32,7 +32,7 @@ CENTRAL = 0.8  # probability of the interval whose coverage is scored
 
 
 def predictor(model: Model, device: torch.device) -> Predict:
-    """Return a model's predictions, on its own device; those of another shape are refused."""
+    """Return the function that predicts by a model; predictions of another shape are refused."""
 
     def predict(_: Indices, batch: Batch, draws: int, generator: torch.Generator) -> Prediction:
         made = model.predict(batch.to(device), draws, generator)
@@ -48,7 +48,7 @@ def predictor(model: Model, device: torch.device) -> Predict:
 
 
 def control_predictor(view: View, name: str) -> Predict:
-    """Fit a control to all that was observed of the training records; return its predictions."""
+    """Fit a control to all that was observed of the training records, and return its function."""
     dataset, train = view.dataset, view.dataset.train
     control = interpolators.fit(name, dataset.x[train], dataset.t[train], dataset.mask[train])
 
@@ -63,7 +63,7 @@ def control_predictor(view: View, name: str) -> Predict:
 
 
 def stored(test: Int64[np.ndarray, "n"], made: Prediction) -> Predict:
-    """Return predictions that were made before, whatever number of draws is asked for.
+    """Return the function that looks predictions up, whatever number of draws is asked for.
 
     Parameters
     ----------

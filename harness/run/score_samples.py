@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from harness import catalogue, records
-from harness.cells import ControlSpec, draw_of, scoring_modules
+from harness import records
+from harness.cells import ControlSpec, controls_of, draw_of, scoring_modules
 from harness.checks import check_json
 from harness.config import Strict
 from harness.errors import UserError
@@ -43,7 +43,7 @@ def scores_with_controls(
         rows = {name: score(setup, samples)[0]}
     except Unscorable as error:
         raise UserError(f"{name}: {error}") from None
-    controls = [*catalogue.controls_of("generation"), *setup.description.controls]
+    controls = controls_of("generation", setup.description)
     if len(setup.train) < len(setup.test):
         controls.remove("noise_floor")  # there are not so many training series
     for control in controls:

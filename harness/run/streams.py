@@ -18,7 +18,7 @@ Purpose = Literal["weights", "batches", "training", "sampling", "control"]
 
 
 def seed_of(spec: Spec, purpose: Purpose) -> int:
-    """Return the seed of a stream: 32 bits, of which torch's CPU generator takes no more."""
+    """Return the seed of a stream: 32 bits, since torch's CPU generator takes no more."""
     return int(_sequence(spec, purpose).generate_state(1, np.uint32)[0])
 
 

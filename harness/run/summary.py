@@ -16,12 +16,9 @@ examples         (4, L, D)    the first four generated series
 Real series are not among the examples: most sources may not be passed on.
 """
 
-from pathlib import Path
-
 import numpy as np
 from jaxtyping import Float
 
-from datasets.files import save_arrays
 from metrics.arrays import check_series, early_steps
 
 EXAMPLES = 4
@@ -50,13 +47,3 @@ def summarise(
             f"{name}_at_steps": series[:, steps],
         }
     return arrays
-
-
-def write(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Write arrays, real ones in single precision, whole or not at all; no arrays is fine too."""
-    with np.errstate(over="ignore"):  # errors of absurd predictions become infinite
-        single = {
-            name: array.astype(np.float32) if np.issubdtype(array.dtype, np.floating) else array
-            for name, array in arrays.items()
-        }
-    save_arrays(path, single)

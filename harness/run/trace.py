@@ -88,7 +88,7 @@ def _point(
             model = load_trained(spec, setup.dataset, weights, device)
             losses = Validator(view(spec, setup.dataset), device).losses(model)
             loss = None if losses is None else float(losses.mean())
-            samples = generation.draw(spec, setup.dataset, weights, device)
+            samples = generation.draw(model, spec, setup.dataset, device)
             scores, _ = generation.score(setup, samples, device)
     except (Diverged, Unscorable) as error:
         return _lost(step, str(error), loss)

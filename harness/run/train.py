@@ -379,7 +379,7 @@ def _advance(optimisation: Optimisation, epoch_loss: float) -> None:
 
 
 @contextmanager
-def _progress(title: str, total: int, done: int = 0) -> Iterator[Callable[[str], None]]:
+def _progress(title: str, total: int, done: int) -> Iterator[Callable[[str], None]]:
     """Show how far the training is, where there is a terminal; yields ``advance(note)``."""
     columns = (
         TextColumn("{task.description}"),

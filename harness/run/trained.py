@@ -125,7 +125,8 @@ def load_cell(directory: str | Path, data: str | Path | None = None) -> TrainedC
     directory = Path(directory)
     spec = read_cell(directory)
     if not isinstance(spec, CellSpec):
-        raise UserError(f"{directory}: expected the cell of a model, found control {spec.model}")
+        found = f"the {spec.kind} {spec.model}"
+        raise UserError(f"{directory}: expected the cell of a model, found {found}")
     for path in (directory / OUTCOME, directory / WEIGHTS):
         if not path.is_file():
             raise UserError(f"{path}: no such file; make it: snakemake --cores all -- {path}")

@@ -19,6 +19,7 @@ from harness.present.comparison import Comparison, comparisons
 from harness.present.frame import frame
 from harness.records import Record, Score
 from harness.run import prediction, summary
+from harness.run.evaluate import write_arrays
 from harness.run.view import View
 
 TITLES = {
@@ -328,7 +329,7 @@ def write_cells(folder: Path, cells: list[Record]) -> Path:
             arrays = _examples(cell) if cell.status == "done" else {}
         elif cell.status == "done" and cell.model != "persistence":
             arrays = summary.summarise(*_series(cell))
-        summary.write(where / "summary.npz", arrays)
+        write_arrays(where / "summary.npz", arrays)
         if not cell.control:
             lines = _history(cell)
             texts.write_text(where / "history.jsonl", "".join(json.dumps(r) + "\n" for r in lines))

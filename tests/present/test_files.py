@@ -11,6 +11,7 @@ from harness import records
 from harness.errors import UserError
 from harness.present import files
 from harness.run import summary
+from harness.run.evaluate import write_arrays
 from tests.present import outputs
 
 
@@ -57,7 +58,7 @@ def test_unusable_arrays_are_refused() -> None:
 def test_arrays_round_trip_in_single_precision_and_are_deterministic(tmp_path: Path) -> None:
     arrays = summary.summarise(*series())
     for name in ("a", "b"):
-        summary.write(tmp_path / name / "summary.npz", arrays)
+        write_arrays(tmp_path / name / "summary.npz", arrays)
     first, second = (tmp_path / name / "summary.npz" for name in ("a", "b"))
     assert first.read_bytes() == second.read_bytes()
     found = files.summary(tmp_path / "a")
@@ -67,7 +68,7 @@ def test_arrays_round_trip_in_single_precision_and_are_deterministic(tmp_path: P
 
 
 def test_a_cell_without_samples_has_an_empty_file(tmp_path: Path) -> None:
-    summary.write(tmp_path / "summary.npz", {})
+    write_arrays(tmp_path / "summary.npz", {})
     assert files.summary(tmp_path) == {}
 
 
@@ -109,7 +110,7 @@ def test_two_records_of_one_cell_are_refused_with_both_files(tmp_path: Path) -> 
 
 def test_a_file_that_a_record_names_and_that_is_lost_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "cell" / "errors.npz"
-    summary.write(path, {"squared": np.ones(3)})
+    write_arrays(path, {"squared": np.ones(3)})
     named = outputs.record(files={path.name: sha256(path)})
     records.write(named, path.with_name("record.json"))
     assert list(files.find([tmp_path])) == [path.parent]

@@ -6,13 +6,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from datasets.base import Dataset
 from harness import cli
 from harness.catalogue import ROOT
+from harness.measure.timing import alone
 from harness.run import train as training
+from harness.run.memory import peak_memory
 from tests import specs
 
 
@@ -83,3 +86,10 @@ def test_a_limit_that_not_even_the_imports_fit_in(data: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 1
     assert done.stderr.startswith("error: out of memory") and done.stderr.count("\n") == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="read from /proc")
+def test_the_peak_of_a_process_does_not_count_the_one_that_started_it() -> None:
+    cpu = torch.device("cpu")
+    held = np.ones(2**26)  # 512 MiB
+    assert alone(peak_memory, cpu) < peak_memory(cpu) - held.nbytes / 2

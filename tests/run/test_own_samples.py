@@ -17,7 +17,7 @@ from datasets.files import replacing
 from datasets.synthetic import load as sines
 from harness import catalogue, records
 from harness.catalogue import ROOT
-from harness.cells import Cell, Scoring
+from harness.cells import Cell, Scoring, controls_of
 from harness.cli import main
 from harness.cli.score import show
 from harness.config import ControlEntry
@@ -32,7 +32,7 @@ from metrics import degradations
 from tests import specs
 
 CPU = torch.device("cpu")
-CONTROLS = catalogue.controls_of("generation")
+CONTROLS = controls_of("generation", catalogue.dataset("sines"))
 
 
 @pytest.fixture(scope="module")

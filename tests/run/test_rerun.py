@@ -1,5 +1,6 @@
 """A record's cell run again: the same description, the same scores, and what is refused."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -85,10 +86,12 @@ def test_the_command_shows_both_and_never_replaces_a_record(
     assert f"{n} of {n} scores within their tolerance; {n} in all" in shown
     assert "record: done\nrerun: done\n" in shown and "code_hash" not in shown
     before = (tmp_path / "again" / "record.json").read_bytes()
-    with pytest.raises(SystemExit) as ended:
-        main(arguments)
-    assert ended.value.code == 1
-    assert "record.json: exists; remove it" in capsys.readouterr().err
+    copy = shutil.copy(cell / "record.json", tmp_path / "kept.json")
+    for record in (arguments[1], str(copy)):
+        with pytest.raises(SystemExit) as ended:
+            main(["rerun", record, *arguments[2:]])
+        assert ended.value.code == 1
+        assert "record.json: exists; remove it" in capsys.readouterr().err
     assert (tmp_path / "again" / "record.json").read_bytes() == before
 
 

@@ -12,6 +12,7 @@ import pytest
 from datasets.synthetic import load as sines
 from harness import catalogue
 from harness.catalogue import ROOT
+from harness.cells import controls_of
 from harness.cli.score import COLUMNS
 from harness.errors import UserError
 from harness.run import score_samples
@@ -19,7 +20,7 @@ from harness.run.generation import ScoringSetup
 from harness.run.score_samples import scores_of_control, scores_with_controls, write_rows
 from tests import specs
 
-CONTROLS = catalogue.controls_of("generation")
+CONTROLS = controls_of("generation", catalogue.dataset("sines"))
 
 
 @pytest.fixture(scope="module")

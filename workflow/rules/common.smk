@@ -17,7 +17,7 @@ from harness import catalogue, cells, grid, sources, sweeps
 from harness.checks import check
 from harness.config import Settings
 from harness.errors import UserError
-from harness.texts import parse_json, parse_yaml, read_text
+from harness.texts import parse_json, parse_yaml, read_text, write_text
 from harness.tasks import TABLES
 
 # Jobs use the Python that runs Snakemake, activated or not; a conda environment comes before it.
@@ -142,8 +142,7 @@ def check_first():
         return  # jobs have another environment; each checks what it is given
     file = Path(SETTINGS.results, SETTINGS.budget, "grid.json")
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(GRID.model_dump_json(by_alias=True))
+        write_text(file, GRID.model_dump_json(by_alias=True))
     except OSError as error:
         raise WorkflowError(f"{file}: {error.strerror}") from None
     words = [sys.executable, "-m", "harness", "check", file]

@@ -82,7 +82,7 @@ def figures(frame: pd.DataFrame, data_dir: Path, powers: Sequence[Power] = ()) -
 def _of_comparison(c: Comparison, data_dir: Path, stem: str) -> Iterator[Drawn]:
     what = _what(c)
     family = generation if c.head["task"] == "generation" else prediction
-    yield from family.figures(c, first_seeds(c), data_dir, stem, what)
+    yield from family.figures(c, first_seeds(c, c.models.index), data_dir, stem, what)
     yield from scores.figures(c, stem, what)
     yield from training.figures(c, stem, what)
     yield from traces.figures(c, stem, what)

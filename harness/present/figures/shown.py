@@ -1,6 +1,6 @@
-"""Which series a figure shows: those of a model's first seed with arrays, and the real ones."""
+"""Which series a figure shows: those of a row's first seed with arrays, and the real ones."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,15 +14,15 @@ from harness.present.comparison import Comparison
 
 @dataclass(frozen=True)
 class Shown:
-    """The cell of a model that a figure shows."""
+    """The cell of a row that a figure shows."""
 
     seed: int
     arrays: dict[str, np.ndarray]
 
 
-def first_seeds(c: Comparison) -> dict[str, Shown]:
-    """Return each model's first seed that is done and has arrays."""
-    done = c.cells[~c.cells["control"] & c.cells["status"].eq("done")]
+def first_seeds(c: Comparison, models: Iterable[str]) -> dict[str, Shown]:
+    """Return, for each of some rows, the first seed that is done and has arrays."""
+    done = c.cells[c.cells["model"].isin(models) & c.cells["status"].eq("done")]
     shown: dict[str, Shown] = {}
     for model, seed, folder in zip(done["model"], done["seed"], done["folder"], strict=True):
         if model not in shown and (arrays := files.summary(folder)):

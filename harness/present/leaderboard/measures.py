@@ -19,7 +19,7 @@ from harness.present.decisions import (
     training_series_told_apart,
 )
 from harness.present.tables import columns
-from harness.present.text import duration
+from harness.present.text import duration, mebibytes
 
 VERDICT = "verdict"  # key of a measure
 PUBLISHED = "published_"  # how keys of printed numbers begin
@@ -33,7 +33,7 @@ COSTS = {  # field of a record -> title, how a mean over seeds is printed
     "sample_seconds": ("sampling time as it was", duration),
     "steps": ("training steps", "{:,.0f}".format),
     "parameters": ("parameters", "{:,.0f}".format),
-    "peak_memory_bytes": ("peak memory", lambda size: f"{size / 2**20:,.0f} MiB"),
+    "peak_memory_bytes": ("peak memory", mebibytes),
 }
 
 

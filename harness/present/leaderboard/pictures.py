@@ -13,8 +13,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from harness.present import files
 from harness.present.comparison import Comparison
+from harness.present.figures.shown import first_seeds
 from harness.present.figures.style import STYLE, colour, limits
 from harness.present.figures.training import curves, training_curves
 
@@ -32,16 +32,14 @@ TAG, NUMBER = re.compile(r"<[^>]*>"), re.compile(r"\d+\.\d\d+")  # rounded, a th
 
 def pictures(c: Comparison, model: str) -> dict[str, str]:
     """Return captions -> pictures of a row, as far as its cells have what they show."""
-    own = c.only(pd.Index([model]))
     found = {}
     with matplotlib.style.context([STYLE, VECTOR]):
-        seed, arrays = _first_arrays(own)
-        if arrays:
+        if shown := first_seeds(c, [model]).get(model):
             draw = series if c.head["task"] == "generation" else predictions
-            if picture := draw(arrays, colour(model)):
+            if picture := draw(shown.arrays, colour(model)):
                 figure, caption = picture
-                found[f"{caption} Seed {seed}."] = svg(figure)
-        lines = curves(own)
+                found[f"{caption} Seed {shown.seed}."] = svg(figure)
+        lines = curves(c.only(pd.Index([model])))
         if not lines.empty:
             figure = training_curves(lines, "")
             figure.set_size_inches(6.6, 2.4)
@@ -51,15 +49,6 @@ def pictures(c: Comparison, model: str) -> dict[str, str]:
             )
             found[caption] = svg(figure)
     return found
-
-
-def _first_arrays(c: Comparison) -> tuple[int, dict[str, np.ndarray]]:
-    """Return the first seed of a row that is done and has arrays, and these."""
-    done = c.cells[c.cells["status"].eq("done")]
-    for seed, folder in zip(done["seed"], done["folder"], strict=True):
-        if arrays := files.summary(folder):
-            return int(seed), arrays
-    return 0, {}
 
 
 def series(arrays: Mapping[str, np.ndarray], own: str) -> tuple[Figure, str]:

@@ -13,11 +13,11 @@ from harness.powers import Power
 from harness.present import provenance
 from harness.present.comparison import Comparison
 from harness.present.decisions import decided, power_of, told_apart
-from harness.present.files import RECORD
 from harness.present.leaderboard.board import Board, compare, verdict
 from harness.present.leaderboard.measures import bests
 from harness.present.leaderboard.pictures import pictures
 from harness.present.text import duration, number
+from harness.records import RECORD
 from metrics.paired import FEWEST, Interval
 
 

@@ -8,7 +8,7 @@ import pandas as pd
 from harness.present.comparison import Comparison
 from harness.present.tables import columns
 from harness.present.tables.table import Document, Table
-from harness.present.text import duration, paragraphs
+from harness.present.text import duration, mebibytes, paragraphs
 
 FIELDS = [
     "budget", "task", "dataset", "model", "seed", "control", "status", "parameters", "steps",
@@ -44,7 +44,7 @@ def table(compared: Sequence[Comparison]) -> Table:
                     "time per epoch": "–" if pd.isna(epoch) else duration(epoch),
                     "sampling": duration(cells["sample_seconds"].mean()),
                     "scoring": duration(cells["score_seconds"].mean()),
-                    "peak memory": "–" if pd.isna(memory) else f"{memory / 2**20:,.0f} MiB",
+                    "peak memory": "–" if pd.isna(memory) else mebibytes(memory),
                     "device": ", ".join(cells["device"].unique()),
                 }
             )

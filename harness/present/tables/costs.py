@@ -8,7 +8,7 @@ from harness import catalogue
 from harness.measurements import SAMPLES, Cost, Size
 from harness.present.tables import table
 from harness.present.tables.table import Table
-from harness.present.text import duration, measured_on, number
+from harness.present.text import duration, measured_on, mebibytes, number
 
 
 def markdown(costs: Sequence[Cost]) -> str:
@@ -37,7 +37,7 @@ def _line(cost: Cost) -> dict[str, str]:
         "model": catalogue.label(cost.model),
         "parameters": f"{cost.parameters:,}",
         "training steps/s": rate,
-        "peak memory": f"{cost.train_peak_bytes / 2**20:,.0f} MiB",
+        "peak memory": mebibytes(cost.train_peak_bytes),
         f"{SAMPLES} samples": sampling,
     }
 

@@ -5,7 +5,7 @@ import pandas as pd
 from harness.measurements import Engine, Speed
 from harness.present.tables import table
 from harness.present.tables.table import Table
-from harness.present.text import duration, measured_on, number
+from harness.present.text import duration, measured_on, mebibytes, number
 
 
 def markdown(engine: Engine) -> str:
@@ -29,7 +29,7 @@ def _line(speed: Speed) -> dict[str, str]:
         "batch": str(speed.batch),
         "length": "any" if speed.length is None else f"{speed.length:,}",
         "median (quartiles)": duration(speed.seconds) + spread,
-        "peak memory": f"{speed.peak_bytes / 2**20:,.0f} MiB",
+        "peak memory": mebibytes(speed.peak_bytes),
         "floor": duration(speed.floor_seconds),
         "share of it": f"{number(100 * speed.floor_seconds / speed.seconds, 2)} %",
     }

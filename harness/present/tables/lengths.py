@@ -9,7 +9,7 @@ from harness.measurements import BATCHES, ITERATIONS, Kind, Measurement, RunTime
 from harness.present import published
 from harness.present.run_times import LONG, Study, elapsed, own_memory, studies
 from harness.present.tables.table import Document, Table
-from harness.present.text import duration, paragraphs
+from harness.present.text import duration, mebibytes, paragraphs
 
 OF_KIND = {
     "training": f"training, {ITERATIONS['training']} iterations",
@@ -42,7 +42,7 @@ def outcome(measurement: Measurement, memory: bool = False) -> str:
     few = measurement.iterations < measurement.wanted
     marks = [] if measurement.batch == BATCHES[0] else [f"batch {measurement.batch}"]
     if memory:
-        text = f"{(measurement.peak_memory_bytes or 0) / 2**20:,.0f} MiB"
+        text = mebibytes(measurement.peak_memory_bytes or 0)
     elif measurement.name == "training":
         text = duration(measurement.seconds * measurement.wanted) + ("ˢ" if few else "")
     else:

@@ -1,6 +1,6 @@
 """A table of text, a document of several tables, and both as CSV, Markdown and LaTeX.
 
-Cells are plain text with a few signs (± † ‡ ˢ ◦ ≥ – ↓ ↑) that the LaTeX writer translates.
+Cells are plain text with a few signs, such as ± and †, that the LaTeX writer translates.
 """
 
 from collections.abc import Sequence
@@ -61,7 +61,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Document:
-    """Tables of one kind and, unless they are of run times, one budget; the same as a frame."""
+    """Tables of one kind, and the same as a frame; `budget` is None where they are not of one."""
 
     kind: str
     budget: str | None
