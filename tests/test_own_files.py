@@ -30,8 +30,6 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "split": SPLIT,
     }
     write_yaml(checkout / "config" / "datasets" / "my-series.yaml", description)
-    drawn = {"controls": {"mine": {"label": "M", "draw": "datasets.nothing:draw"}}}
-    write_yaml(checkout / "config" / "datasets" / "drawn.yaml", description | drawn)
     absent = description | {"files": ["data/absent.npy"]}
     write_yaml(checkout / "config" / "datasets" / "absent.yaml", absent)
     for name in ("my-series", "absent"):
@@ -62,7 +60,6 @@ def test_an_absent_file_is_refused_when_the_graph_is_planned(checkout: Path) -> 
     [
         ("absent", "error: data/absent.npy: expected a file that is there, or a path of"),
         ("flame", "error: flame: expected a data set that is read from files, found a made one"),
-        ("drawn", "error: datasets.nothing:draw: no module named 'datasets.nothing'"),
         ("nothing", "error: unknown dataset 'nothing'"),
     ],
 )
@@ -70,6 +67,17 @@ def test_check_data_refuses_in_one_line(checkout: Path, dataset: str, message: s
     done = run("python", "-m", "harness", "check-data", dataset, cwd=checkout)
     assert done.returncode == 1
     assert done.stdout.startswith(message) and done.stdout.count("\n") == 1
+
+
+def test_check_data_looks_at_the_data_set_s_own_controls(checkout: Path) -> None:
+    drawn = catalogue.read_yaml(checkout / "config" / "datasets" / "my-series.yaml")
+    drawn["controls"] = {"mine": {"label": "M", "draw": "datasets.nothing:draw"}}
+    file = checkout / "config" / "datasets" / "drawn.yaml"
+    write_yaml(file, drawn)
+    done = run("python", "-m", "harness", "check-data", "drawn", cwd=checkout)
+    file.unlink()  # it would be in the way of every grid
+    assert done.returncode == 1
+    assert done.stdout == "error: datasets.nothing:draw: no module named 'datasets.nothing'\n"
 
 
 def test_prepare_refuses_an_absent_file_and_writes_nothing(checkout: Path, tmp_path: Path) -> None:

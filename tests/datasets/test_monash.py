@@ -60,7 +60,9 @@ def test_names_are_utf_8_or_what_is_said(tmp_path):
     with pytest.raises(DataError, match="expected 4 values in series Zürich, found 3"):
         load(path, series=1, length=4)
     path.write_text(text.replace("Википедия", "Zürich"), encoding="cp1252")
-    with pytest.raises(DataError, match=r":8: expected utf-8 text, found byte 0xfc; the option"):
+    with pytest.raises(
+        DataError, match=r":8: expected utf-8 text, found byte 0xfc; a data set's option"
+    ):
         load(path, series=1, length=4)
     with pytest.raises(DataError, match="expected 4 values in series Zürich, found 3"):
         load(path, series=1, length=4, encoding="cp1252")

@@ -83,7 +83,7 @@ def test_mistakes_get_one_line(tmp_path: Path) -> None:
     mine = outputs.write_cells(tmp_path / "mine", outputs.solar())
     with pytest.raises(UserError, match="expected other records than those of"):
         beside.document([mine], tmp_path)
-    with pytest.raises(UserError, match=r"empty: no record\.json below"):
+    with pytest.raises(UserError, match="empty: expected a folder of results, found none"):
         beside.document([tmp_path / "empty"], mine)
 
 

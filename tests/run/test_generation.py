@@ -116,7 +116,7 @@ def test_samples_of_a_control_that_are_not_finite(monkeypatch: pytest.MonkeyPatc
     assert (record.status, record.reason) == ("diverged", "sampling: 8 of 8 not finite")
 
 
-def test_a_model_of_another_number_of_samples_or_shape(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_of_another_number_of_samples_or_shape() -> None:
     class Wrong(Model):
         def optimisers(self) -> dict:
             return {}
@@ -128,10 +128,9 @@ def test_a_model_of_another_number_of_samples_or_shape(monkeypatch: pytest.Monke
             return Prediction(batch.x, torch.ones(1))
 
     wrong = Wrong(None, Shape(20, 1))
-    monkeypatch.setattr(generation, "load_trained", lambda *_: wrong)
     message = r"LS4: sample: expected shape \(8, 20, 1\), found \(9, 20, 1\)"
     with pytest.raises(UserError, match=message):
-        generation.draw(specs.cell(), data(), Path("weights"), CPU)
+        generation.draw(wrong, specs.cell(), data(), CPU)
     batch, indices = View(data(), "reconstruction").batch(data().test), data().test
     message = r"Wrong: predict: expected a mean of shape \(S, 8, 20, 1\), found \(8, 20, 1\)"
     with pytest.raises(UserError, match=message):
