@@ -147,7 +147,7 @@ def load_cell(directory: str | Path, data: str | Path | None = None) -> TrainedC
         raise UserError(
             f"{prepared}: expected the data set {spec.dataset!r}, found {dataset.name!r}"
         )
-    if (record := directory / "record.json").is_file():
+    if (record := directory / records.RECORD).is_file():
         check_data(records.read(record), dataset)
     model = load_trained(spec, dataset, directory / WEIGHTS, torch.device("cpu"))
     return TrainedCell(spec, dataset, model)
