@@ -409,20 +409,20 @@ def valley(warm_up: int = 0, steps: int = 100, **training: Any) -> CellSpec:
 
 
 @pytest.mark.parametrize(
-    ("spec", "ended", "steps"),
+    ("spec", "ended", "steps", "best"),
     [
-        (valley(), "patience", 15),
-        (valley(warm_up=20), "patience", 25),  # patience begins after the warm-up
-        (valley(steps=12), "cap", 12),
-        (valley(validate_every=4), "patience", 13),  # after 8, 12 and 13 steps it is no better
+        (valley(), "patience", 15, 10),
+        (valley(warm_up=20), "patience", 25, 10),  # patience begins after the warm-up
+        (valley(steps=12), "cap", 12, 10),
+        (valley(validate_every=4), "patience", 13, 8),  # after 12 and 13 steps it is no better
+        (valley(validate_every=4, steps=9), "cap", 9, 9),  # the last weights are validated, too
     ],
 )
 def test_a_training_ends_when_it_no_longer_improves(
-    dataset: Dataset, tmp_path: Path, spec: CellSpec, ended: str, steps: int
+    dataset: Dataset, tmp_path: Path, spec: CellSpec, ended: str, steps: int, best: int
 ) -> None:
     outcome = train(spec, dataset, tmp_path, CPU)
     assert (outcome.status, outcome.ended, outcome.steps) == ("done", ended, steps)
-    best = 8 if spec.training.validate_every == 4 else 10
     assert outcome.best_step == best
     weights, last = (load_file(tmp_path / f"{n}.safetensors")["w"] for n in ("weights", "last"))
     assert weights.item() == pytest.approx(best / 10) and last.item() == pytest.approx(steps / 10)
@@ -430,6 +430,16 @@ def test_a_training_ends_when_it_no_longer_improves(
     assert history(tmp_path)[-1]["step"] == steps
     record = _record(spec, dataset, tmp_path)
     assert (record["ended"], record["best_step"]) == (ended, best)
+
+
+def test_averaged_weights_are_validated_and_kept(dataset: Dataset, tmp_path: Path) -> None:
+    """The mean of 0.1, ..., 0.1 n is 1 at n = 19, and 1.25 at the end."""
+    outcome = train(valley(swa_start=0), dataset, tmp_path, CPU)
+    assert (outcome.best_step, outcome.steps) == (19, 24)
+    assert outcome.best_validation_loss == pytest.approx(0, abs=1e-6)
+    assert outcome.last_validation_loss == pytest.approx(0.25**2, abs=1e-6)
+    weights, last = (load_file(tmp_path / f"{n}.safetensors")["w"] for n in ("weights", "last"))
+    assert (weights.item(), last.item()) == (pytest.approx(1), pytest.approx(1.25))
 
 
 @pytest.mark.parametrize("at", [4, 10, 14])
@@ -501,6 +511,33 @@ def test_a_new_model_sees_the_training_series_once(dataset, tmp_path: Path) -> N
     model = load_trained(phased(), dataset, tmp_path / "weights.safetensors", CPU)
     assert model.state_dict()["seen"] == len(dataset.train)
     assert not model.training, "it is to sample and predict"
+
+
+class Noting(Model):
+    """Its history has a value of each batch, and a draw of its noise."""
+
+    tasks = frozenset({"generation"})
+
+    @dataclass(frozen=True)
+    class Config:
+        pass
+
+    def training_step(self, batch: Batch, step: int, generator: torch.Generator) -> Iterator[Loss]:
+        noise = torch.rand((), generator=generator)
+        yield Loss(torch.zeros(()), {"batch": batch.x[0, 0, 0], "noise": noise})
+
+    def optimisers(self) -> dict[str, Optimisation]:
+        return {}
+
+
+def test_seeds_have_batches_and_noise_of_their_own(dataset: Dataset, tmp_path: Path) -> None:
+    spec = spec_of(f"{__name__}:Noting", {}, steps=3, log_every=1, ema_decay=None)
+    for seed in (0, 1):
+        train(spec.model_copy(update={"seed": seed}), dataset, tmp_path / f"{seed}", CPU)
+    rows = [row for seed in "01" for row in history(tmp_path / seed)]
+    assert len({row["noise"] for row in rows}) == 6
+    batches = [row["batch"] for row in rows]
+    assert batches[:3] != batches[3:]
 
 
 def test_each_epoch_is_a_permutation() -> None:
