@@ -37,10 +37,14 @@ from tests import specs
 CPU = torch.device("cpu")
 
 
+def data(seed: int = 0, split: int = 0) -> Dataset:
+    return sines([], name="sines", title="Sines", n=24, length=20, channels=1, seed=seed,
+                 split=specs.SPLIT | {"seed": split})  # fmt: skip
+
+
 @pytest.fixture(scope="module")
 def dataset() -> Dataset:
-    split = {"seed": 0, "fractions": [0.7, 0.1, 0.2]}
-    return sines([], name="sines", title="Sines", n=24, length=20, channels=1, seed=0, split=split)
+    return data()
 
 
 def rnn_vae(**training: Any) -> CellSpec:
@@ -130,6 +134,20 @@ def test_a_checkpoint_of_other_code_or_configuration_is_not_used(
     assert "not used, starting afresh" in capsys.readouterr().err
     a, b = (load_file(d / "weights.safetensors") for d in (tmp_path, tmp_path / "fresh"))
     assert fresh.status == "done" and all(torch.equal(a[k], b[k]) for k in a)
+
+
+@pytest.mark.parametrize("other", [{"seed": 1}, {"split": 1}])
+def test_a_checkpoint_of_other_data_is_not_used(
+    other: dict[str, int], dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+) -> None:  # fmt: skip
+    spec = rnn_vae(steps=3, checkpoint_every=0)
+    specs.interrupt_after(2, monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        train(spec, dataset, tmp_path, CPU)
+    monkeypatch.undo()
+    train(spec, data(**other), tmp_path, CPU)
+    assert "not used, starting afresh" in capsys.readouterr().err
 
 
 def test_a_damaged_checkpoint_is_not_used(
@@ -442,9 +460,11 @@ def test_averaged_weights_are_validated_and_kept(dataset: Dataset, tmp_path: Pat
     assert (weights.item(), last.item()) == (pytest.approx(1), pytest.approx(1.25))
 
 
-@pytest.mark.parametrize("at", [4, 10, 14])
-def test_a_stopped_training_resumes_to_the_same_bytes(dataset, tmp_path: Path, at: int) -> None:
-    specs.assert_resumes(valley(), dataset, tmp_path, at)
+@pytest.mark.parametrize(("every", "at"), [(1, 4), (1, 10), (1, 14), (4, 12)])
+def test_a_stopped_training_resumes_to_the_same_bytes(
+    dataset, tmp_path: Path, every: int, at: int
+) -> None:
+    specs.assert_resumes(valley(validate_every=every), dataset, tmp_path, at)
     assert (tmp_path / "killed" / "last.safetensors").exists()
 
 
