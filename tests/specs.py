@@ -12,6 +12,7 @@ from harness.cells import CELL_FILE, CellSpec, CommandSpec, ControlSpec, Scoring
 from harness.config import Evaluation, Training
 from harness.run import train as training
 from harness.run.checkpoints import read
+from harness.run.outcome import read_outcome
 from harness.texts import write_json
 
 LS4 = "ls4.released:LS4"
@@ -96,3 +97,6 @@ def assert_resumes(spec: CellSpec, dataset: Dataset, folder: Path, *steps: int) 
     assert {"weights.safetensors", "history.jsonl"} <= {*names}
     for name in names:
         assert (whole / name).read_bytes() == (killed / name).read_bytes(), name
+    first, second = (read_outcome(directory, spec) for directory in (whole, killed))
+    for name in ("ended", "steps", "best_step", "best_validation_loss", "last_validation_loss"):
+        assert getattr(first, name) == getattr(second, name), name

@@ -66,6 +66,24 @@ def test_a_trained_cell_gives_model_samples_and_data(folder: Path) -> None:
         cell.predict()
 
 
+def test_a_trained_cell_predicts_its_test_records(folder: Path, tmp_path: Path) -> None:
+    data = folder.parents[3] / "data" / "sines.npz"
+    spec = specs.cell(task="extrapolation")
+    directory = specs.write(spec, tmp_path / "cell")
+    train(spec, Dataset.load(data), directory, torch.device("cpu"))
+    cell = load_cell(directory, data)
+    batch, prediction = cell.predict(n_samples=4, seed=1)
+    assert np.array_equal(batch.x, cell.dataset.x[cell.dataset.test])
+    assert batch.target[:, 10:].all() and not batch.mask[:, 10:].any()
+    assert prediction.mean.shape == (4, *batch.x.shape)
+    again, other = (cell.predict(n_samples=4, seed=seed)[1].mean for seed in (1, 2))
+    assert torch.equal(prediction.mean, again) and not torch.equal(prediction.mean, other)
+    chosen, _ = cell.predict([3, 0])
+    assert np.array_equal(chosen.x, cell.dataset.x[[3, 0]])
+    with pytest.raises(UserError, match="expected a cell of generation, found one of extrapol"):
+        cell.sample(1)
+
+
 def test_mistakes_get_one_line(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"cell\.json: no such file"):
         load_cell(tmp_path)

@@ -515,6 +515,22 @@ def test_samples_with_and_without_noise() -> None:
     assert abs(difference.mean().item()) < 0.002
 
 
+def test_samples_begin_in_the_law_of_the_first_state() -> None:
+    model = built(noise=False)
+    model.decode = torch.nn.Identity()  # the latent state itself
+    m0, s0 = torch.tensor([3.0, -2.0, 1.0, 0.0]), torch.tensor([0.1, 0.5, 1.0, 2.0])
+    with torch.no_grad():
+        model.prior.m0.copy_(m0)
+        model.prior.log_s0.copy_(s0.log())
+    first = model.sample(20_000, torch.zeros(1), seeded())[:, 0]
+    torch.testing.assert_close(first.mean(0), m0, rtol=0, atol=0.05)
+    torch.testing.assert_close(first.std(0), s0, rtol=0.03, atol=0)
+
+
+def test_gradients_are_to_be_clipped() -> None:
+    assert built(clip_norm=0.5).optimisers()["main"].max_norm == 0.5
+
+
 @pytest.mark.parametrize(("latents", "seasons"), [(5, ()), (0, ()), (4, (1.0, 2.0, 3.0))])
 def test_bad_configuration(latents: int, seasons: tuple[float, ...]) -> None:
     with pytest.raises(ValueError, match=f"expected an even number .* found {latents} for"):

@@ -67,6 +67,16 @@ def test_samples_follow_the_noise_in_time() -> None:
     assert (a[:, 4:] != b[:, 4:]).any(-1).all()
 
 
+def test_samples_are_made_of_uniform_noise() -> None:
+    model, noise = small(), []
+    model.generator.register_forward_pre_hook(lambda _, given: noise.append(given[0]))
+    model.sample(1000, torch.linspace(0, 1, 7), seeded())
+    (z,) = noise
+    assert z.shape == (1000, 7, 2) and 0 <= z.min() < 0.01 and 0.99 < z.max() <= 1
+    assert z.mean().item() == pytest.approx(0.5, abs=0.01)
+    assert z.std().item() == pytest.approx(12**-0.5, abs=0.01)
+
+
 def test_broken_weights_are_a_divergence() -> None:
     model = small()
     torch.nn.init.constant_(model.generator.linear.bias, torch.nan)

@@ -419,6 +419,10 @@ def test_samples_that_are_not_finite() -> None:
         model.sample(2, torch.zeros(L), seeded())
 
 
+def test_gradients_are_to_be_clipped() -> None:
+    assert flow(max_norm=0.1).optimisers()["main"].max_norm == 0.1
+
+
 def test_bounds() -> None:
     x = flow(lambda x, t: torch.zeros_like(x), bounds=(0.0, 0.5)).sample(
         9, torch.zeros(L), seeded()

@@ -245,6 +245,14 @@ def test_the_published_set_from_archive_to_parts(country):
         np.testing.assert_allclose(dataset.x[i, rows], expected, atol=1e-6)
 
 
+def test_730_rows_are_enough(tmp_path):
+    lines = []
+    for station in range(10001, 10006):
+        lines += weather(station, (1990, 1991))[0] + [single(station, 1994)]
+    path = archive(tmp_path / "a.tar.gz", [("state01_AL.txt", text(*lines))])
+    assert len(load_archive(path, states=1).x) == 5
+
+
 def test_stations_of_equal_length_keep_the_same_days_and_entries(country):
     dataset = load_archive(country[0])
     assert (dataset.mask == dataset.mask[0]).all() and (dataset.t == dataset.t[0]).all()
@@ -340,6 +348,12 @@ def test_other_stations_do_not_reach_the_training_set(tmp_path, state):
     dataset = load_state(tmp_path / "s.txt.gz", state.values())
     parts = dataset.meta["report"]["first years by station"]
     outside = [int(s) for part in ("validation", "test") for s in parts[part]]
+    # An outlier among the training stations, though not among all that are changed below.
+    inside = int(next(iter(parts["train"])))
+    first, *others = state[inside]
+    state = state | {inside: [f"{first[:16]}{190:5d}{first[21:]}", *others]}
+    dataset = load_state(tmp_path / "s.txt.gz", state.values())
+    assert sum(dataset.meta["report"]["outliers"].values()) == 1
     changed = state | {s: weather(s, (1990, 1997), low=-30, high=130)[0] for s in outside}
     other = load_state(tmp_path / "s.txt.gz", changed.values())
     for array in ("x", "t", "mask"):
@@ -355,11 +369,12 @@ def test_windows_with_few_rows_and_years_outside_are_left_out(tmp_path, state):
     first = min(state)
     sparse = weather(170009, (1991, 1996), share=0.8)[0]  # 3 years of each window
     thin = weather(170010, (1990, 1993), share=0.4)[0]
-    lines = [*state.values(), sparse, thin, [single(first, 1989), single(first, 1998)]]
-    dataset = load_state(tmp_path / "s.txt.gz", lines, records=14, stations=8)
+    enough = weather(170011, (1990, 1991))[0]  # 730 days
+    lines = [*state.values(), sparse, thin, enough, [single(first, 1989), single(first, 1998)]]
+    dataset = load_state(tmp_path / "s.txt.gz", lines, records=15, stations=9)
     report = dataset.meta["report"]
     assert report["values"]["outside the windows"] == 2
-    assert report["windows dropped"] == {"without observations": 1, "with fewer than 730 rows": 1}
+    assert report["windows dropped"] == {"without observations": 2, "with fewer than 730 rows": 1}
     # A record's draws do not depend on which others there are.
     alone = load_state(tmp_path / "s.txt.gz", state.values())
     for i in range(12):

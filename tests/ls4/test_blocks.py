@@ -36,6 +36,15 @@ def test_step_equals_convolution(kernel, pool, d_temb) -> None:
             assert torch.allclose(convolved, recurrent, atol=1e-4)
 
 
+def test_deviations_are_clamped_in_both_modes() -> None:
+    limits = (-0.01, 0.02)
+    network = GaussianNetwork(2, 3, log_std_range=limits, **SMALL, pool=())
+    u = torch.randn(2, 20, 2)
+    with torch.no_grad():
+        for _, log_std in (network(u), stepped(network, u, even(u))):
+            assert (log_std.min().item(), log_std.max().item()) == pytest.approx(limits)
+
+
 @pytest.mark.parametrize("pool", [(), (1,), (5,), (2, 3)])
 def test_networks_are_causal(pool) -> None:
     network = Network(1, 1, **SMALL, pool=pool, kernel="dplr").double()

@@ -177,3 +177,12 @@ def test_cosine_schedule() -> None:
     assert rates[1] == pytest.approx(0.005 * (1 + math.cos(math.pi / 10)))
     assert rates[10:] == pytest.approx([0, 0, 0], abs=1e-12)
     assert small().optimisers()["main"].interval == "epoch"
+
+
+def test_a_loss_below_zero_that_stays_is_a_plateau() -> None:
+    optimisation = small(lr_patience=0, lr=1e-3).optimisers()["main"]
+    rates = []
+    for loss in (-1.0, -2.0, -2.0):
+        optimisation.schedule.step(loss)
+        rates.append(optimisation.optimiser.param_groups[0]["lr"])
+    assert rates == [1e-3, 1e-3, 5e-4]

@@ -82,6 +82,15 @@ def test_hidden_values_are_for_the_likelihood_alone(cut: int | None) -> None:
     assert not torch.allclose(decoded(model, z, batch), decoded(model, z, unmasked), atol=1e-3)
 
 
+def test_the_decoder_of_the_bound_sees_no_hidden_values() -> None:
+    model, batch = small(), hidden(6)
+    model.encode = lambda x, *_: 2 * (torch.zeros(4, 12, 3),)  # a path that knows nothing of x
+    changed = dataclasses.replace(batch, x=batch.x.clone())
+    changed.x[:, 6] += 1
+    (_, before), (_, after) = (model.bound(b, seeded()) for b in (batch, changed))
+    assert torch.equal(before[:, 7:], after[:, 7:]) and not torch.equal(before[:, 6], after[:, 6])
+
+
 def test_gaps_reach_all_networks() -> None:
     model, batch = small(), whole(torch.rand(2, 12, 2))
     z = torch.randn(2, 12, 3)

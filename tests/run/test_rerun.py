@@ -131,6 +131,11 @@ def test_other_data_are_refused(
     assert ended.value.code == 1 and not out.exists()
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: data set sines: expected data ") and "prepared data" in line
+    divided = sines([], name="sines", title="S", n=40, length=20, channels=2, seed=0,
+                    split=specs.SPLIT | {"seed": 1})  # fmt: skip
+    assert divided.data_digest == dataset.data_digest
+    with pytest.raises(UserError, match=r"expected data .* and split"):
+        rerun.check_data(records.read(cell / "record.json"), divided)
 
 
 @pytest.mark.parametrize(
@@ -176,6 +181,7 @@ def test_tolerance_is_zero_only_where_nothing_differs() -> None:
         "python": ("3.11.7", None),
         "torch": ("2.13.0", "3"),
     }
+    assert rerun.differing(old, new.model_copy(update={"threads": 8})) == {"threads": (2, 8)}
     a, b, _ = rerun.compare(old, elsewhere)
     assert a.tolerance == pytest.approx(0.3) and a.within
     assert b.tolerance is None and b.within

@@ -37,10 +37,14 @@ from tests import specs
 CPU = torch.device("cpu")
 
 
+def data(seed: int = 0, split: int = 0) -> Dataset:
+    return sines([], name="sines", title="Sines", n=24, length=20, channels=1, seed=seed,
+                 split=specs.SPLIT | {"seed": split})  # fmt: skip
+
+
 @pytest.fixture(scope="module")
 def dataset() -> Dataset:
-    split = {"seed": 0, "fractions": [0.7, 0.1, 0.2]}
-    return sines([], name="sines", title="Sines", n=24, length=20, channels=1, seed=0, split=split)
+    return data()
 
 
 def rnn_vae(**training: Any) -> CellSpec:
@@ -130,6 +134,20 @@ def test_a_checkpoint_of_other_code_or_configuration_is_not_used(
     assert "not used, starting afresh" in capsys.readouterr().err
     a, b = (load_file(d / "weights.safetensors") for d in (tmp_path, tmp_path / "fresh"))
     assert fresh.status == "done" and all(torch.equal(a[k], b[k]) for k in a)
+
+
+@pytest.mark.parametrize("other", [{"seed": 1}, {"split": 1}])
+def test_a_checkpoint_of_other_data_is_not_used(
+    other: dict[str, int], dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+) -> None:  # fmt: skip
+    spec = rnn_vae(steps=3, checkpoint_every=0)
+    specs.interrupt_after(2, monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        train(spec, dataset, tmp_path, CPU)
+    monkeypatch.undo()
+    train(spec, data(**other), tmp_path, CPU)
+    assert "not used, starting afresh" in capsys.readouterr().err
 
 
 def test_a_damaged_checkpoint_is_not_used(
@@ -409,20 +427,20 @@ def valley(warm_up: int = 0, steps: int = 100, **training: Any) -> CellSpec:
 
 
 @pytest.mark.parametrize(
-    ("spec", "ended", "steps"),
+    ("spec", "ended", "steps", "best"),
     [
-        (valley(), "patience", 15),
-        (valley(warm_up=20), "patience", 25),  # patience begins after the warm-up
-        (valley(steps=12), "cap", 12),
-        (valley(validate_every=4), "patience", 13),  # after 8, 12 and 13 steps it is no better
+        (valley(), "patience", 15, 10),
+        (valley(warm_up=20), "patience", 25, 10),  # patience begins after the warm-up
+        (valley(steps=12), "cap", 12, 10),
+        (valley(validate_every=4), "patience", 13, 8),  # after 12 and 13 steps it is no better
+        (valley(validate_every=4, steps=9), "cap", 9, 9),  # the last weights are validated, too
     ],
 )
 def test_a_training_ends_when_it_no_longer_improves(
-    dataset: Dataset, tmp_path: Path, spec: CellSpec, ended: str, steps: int
+    dataset: Dataset, tmp_path: Path, spec: CellSpec, ended: str, steps: int, best: int
 ) -> None:
     outcome = train(spec, dataset, tmp_path, CPU)
     assert (outcome.status, outcome.ended, outcome.steps) == ("done", ended, steps)
-    best = 8 if spec.training.validate_every == 4 else 10
     assert outcome.best_step == best
     weights, last = (load_file(tmp_path / f"{n}.safetensors")["w"] for n in ("weights", "last"))
     assert weights.item() == pytest.approx(best / 10) and last.item() == pytest.approx(steps / 10)
@@ -432,9 +450,21 @@ def test_a_training_ends_when_it_no_longer_improves(
     assert (record["ended"], record["best_step"]) == (ended, best)
 
 
-@pytest.mark.parametrize("at", [4, 10, 14])
-def test_a_stopped_training_resumes_to_the_same_bytes(dataset, tmp_path: Path, at: int) -> None:
-    specs.assert_resumes(valley(), dataset, tmp_path, at)
+def test_averaged_weights_are_validated_and_kept(dataset: Dataset, tmp_path: Path) -> None:
+    """The mean of 0.1, ..., 0.1 n is 1 at n = 19, and 1.25 at the end."""
+    outcome = train(valley(swa_start=0), dataset, tmp_path, CPU)
+    assert (outcome.best_step, outcome.steps) == (19, 24)
+    assert outcome.best_validation_loss == pytest.approx(0, abs=1e-6)
+    assert outcome.last_validation_loss == pytest.approx(0.25**2, abs=1e-6)
+    weights, last = (load_file(tmp_path / f"{n}.safetensors")["w"] for n in ("weights", "last"))
+    assert (weights.item(), last.item()) == (pytest.approx(1), pytest.approx(1.25))
+
+
+@pytest.mark.parametrize(("every", "at"), [(1, 4), (1, 10), (1, 14), (4, 12)])
+def test_a_stopped_training_resumes_to_the_same_bytes(
+    dataset, tmp_path: Path, every: int, at: int
+) -> None:
+    specs.assert_resumes(valley(validate_every=every), dataset, tmp_path, at)
     assert (tmp_path / "killed" / "last.safetensors").exists()
 
 
@@ -501,6 +531,33 @@ def test_a_new_model_sees_the_training_series_once(dataset, tmp_path: Path) -> N
     model = load_trained(phased(), dataset, tmp_path / "weights.safetensors", CPU)
     assert model.state_dict()["seen"] == len(dataset.train)
     assert not model.training, "it is to sample and predict"
+
+
+class Noting(Model):
+    """Its history has a value of each batch, and a draw of its noise."""
+
+    tasks = frozenset({"generation"})
+
+    @dataclass(frozen=True)
+    class Config:
+        pass
+
+    def training_step(self, batch: Batch, step: int, generator: torch.Generator) -> Iterator[Loss]:
+        noise = torch.rand((), generator=generator)
+        yield Loss(torch.zeros(()), {"batch": batch.x[0, 0, 0], "noise": noise})
+
+    def optimisers(self) -> dict[str, Optimisation]:
+        return {}
+
+
+def test_seeds_have_batches_and_noise_of_their_own(dataset: Dataset, tmp_path: Path) -> None:
+    spec = spec_of(f"{__name__}:Noting", {}, steps=3, log_every=1, ema_decay=None)
+    for seed in (0, 1):
+        train(spec.model_copy(update={"seed": seed}), dataset, tmp_path / f"{seed}", CPU)
+    rows = [row for seed in "01" for row in history(tmp_path / seed)]
+    assert len({row["noise"] for row in rows}) == 6
+    batches = [row["batch"] for row in rows]
+    assert batches[:3] != batches[3:]
 
 
 def test_each_epoch_is_a_permutation() -> None:
