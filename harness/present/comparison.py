@@ -5,6 +5,7 @@ scores. A row of it is a model or a control with all its seeds.
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -252,6 +253,11 @@ class Comparison:
         kept = tuple(model for model in self.only_published if model in models)
         return Comparison(self.lines[self.lines["model"].isin(models)], kept)
 
+    def with_any(self, scores: Sequence[str]) -> "Comparison":
+        """Keep rows that have one of some scores, or failed before they could have it."""
+        scored = sum(self.estimate(score)["scored"] for score in scores)
+        return self.only(self.rows.index[(self.rows["done"] < self.rows["run"]) | (scored > 0)])
+
     @cached_property
     def without_variants(self) -> "Comparison":
         """The same without the rows of variants, unless there is nothing else."""
@@ -307,6 +313,32 @@ def comparisons(frame: pd.DataFrame) -> list[Comparison]:
         return TASKS.index(task), in_order.index(budget), not known, dataset
 
     return sorted(found, key=order)  # which leaves the order of what agrees
+
+
+def ran(compared: Sequence[Comparison]) -> list[Comparison]:
+    """Return the comparisons of data sets that could be had."""
+    return [c for c in compared if not c.skipped]
+
+
+def alike(c: Comparison, compared: Sequence[Comparison]) -> list[Comparison]:
+    """Return the comparisons of the same task, budget and data set, this one among them."""
+
+    def key(one: Comparison) -> tuple[str, str, str]:
+        return one.head["task"], one.head["budget"], one.head["dataset"]
+
+    return [other for other in compared if key(other) == key(c)]
+
+
+def which(c: Comparison, compared: Sequence[Comparison]) -> str:
+    """Number a comparison, " 2", where there are others of its task, budget and data set."""
+    others = alike(c, compared)
+    return "" if len(others) == 1 else f" {others.index(c) + 1}"
+
+
+def by_dataset(compared: Sequence[Comparison]) -> list[Comparison]:
+    """Put those of one data set together, in the order of the first of each."""
+    datasets = list(dict.fromkeys(c.head["dataset"] for c in compared))
+    return sorted(compared, key=lambda c: datasets.index(c.head["dataset"]))
 
 
 def budgets(frame: pd.DataFrame) -> list[str]:

@@ -15,11 +15,11 @@ import pandas as pd
 from harness.catalogue import budgets
 from harness.errors import UserError
 from harness.present import frame, run_times
-from harness.present.comparison import Comparison, comparisons
+from harness.present.comparison import Comparison, comparisons, ran
 from harness.present.decisions import seeds_told_apart
 from harness.present.tables import claims, columns, documents, lengths
 from harness.present.tables.prediction import details
-from harness.present.tables.scores import older, ran
+from harness.present.tables.scores import older
 from harness.present.tables.table import Document, Table, markdown, markdown_blocks
 from harness.present.text import paragraphs
 from harness.tasks import TABLE_OF

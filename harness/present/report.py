@@ -1,8 +1,8 @@
 """The report: one HTML file with tables, figures and the provenance of every number, no network."""
 
 import base64
+import html
 import json
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,17 +12,17 @@ import pandas as pd
 from harness import catalogue
 from harness.powers import find_powers
 from harness.present import frame, provenance, run_times, tables
+from harness.present.best import bests
 from harness.present.comparison import comparisons
 from harness.present.decisions import decided
 from harness.present.figures.style import read_captions
 from harness.present.leaderboard.board import boards
-from harness.present.leaderboard.measures import VERDICT, bests
+from harness.present.leaderboard.measures import VERDICT
 from harness.present.tables import claims, lengths
 from harness.present.tables.prediction import details
 from harness.present.tables.table import Table
 from harness.present.text import duration, environment, machine_name
 from harness.texts import write_text
-from metrics.paired import CHANCE
 
 MAIN = {  # sections and their documents
     "Table 1": ["table1", "decisions"],
@@ -30,8 +30,7 @@ MAIN = {  # sections and their documents
     "Claims": ["claims"],
 }
 
-PARTS = ("published", "KL", "NLL", "floor")  # columns below an arrow that models do not compete in
-MARKS = "†‡◦‖ˢᵘᶜᶠ"
+MARKS = "†‡◦‖ˢᵘᶜᶠ"  # that a paragraph of a legend may begin with
 
 
 def write(
@@ -77,7 +76,7 @@ def write(
     skipped = cells[cells["status"] == "skipped"].groupby(
         ["title", "budget", "reason"], sort=False, dropna=False
     )
-    html = environment(html=True).get_template("report.html.j2").render(
+    text = environment(html=True).get_template("report.html.j2").render(
         home=home,
         n_records=len(cells),
         conclusions=_conclusions(found),
@@ -91,12 +90,12 @@ def write(
         failures=_lines(cells[~cells["status"].isin(["done", "skipped"])]),
         skipped=[(*key, len(own)) for key, own in skipped],
         records=_provenance(cells, found),
-        best_of=_best,
+        written=_written,
         marks_of=_marks,
         label=catalogue.label,
         duration=duration,
     )  # fmt: skip
-    write_text(out, html)
+    write_text(out, text)
 
 
 def _conclusions(found: pd.DataFrame) -> list[tuple[str, dict[str, str]]]:
@@ -146,34 +145,17 @@ def _dataset(cells: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def _best(table: Table) -> set[tuple[int, int]]:
-    """Return the places (row, column) of the best of several models, where an arrow says so."""
-    found: set[tuple[int, int]] = set()
-    for column, (group, heading) in enumerate(table.columns):
-        arrow = re.search("[↓↑]", group + heading)
-        if arrow is None or heading in PARTS:
-            continue
-        texts = table.models.iloc[:, column].str.extract(r"^(-?[\d.]+(?:e[-+]\d+)?)(?![\d,])")[0]
-        numbers = pd.to_numeric(texts).reset_index(drop=True)
-        if numbers.count() < 2:
-            continue
-        if "classification" in group + heading:
-            numbers = numbers.clip(upper=CHANCE)  # beyond, it counts as equal
-        best = numbers.min() if arrow[0] == "↓" else numbers.max()
-        found |= {(int(row), column) for row in numbers.index[numbers == best]}
-    return found
+def _written(table: Table) -> Table:
+    """Return a table whose cells are HTML."""
+    return table.written(html.escape, '<b class="best">{}</b>'.format)
 
 
 def _marks(table: Table, legend: Sequence[str]) -> list[str]:
-    """Return what the legend says of the marks that stand in a table."""
+    """Return the paragraphs of a legend that begin with a mark of a table, or with "Bold"."""
     text = " ".join([*table.cells.to_numpy().ravel(), *(g + h for g, h in table.columns)])
-    found = (
-        re.search(rf"{mark} .+?(?=\.(?: |$)|\.? [{MARKS}] |$)", line)
-        for mark in MARKS
-        if mark in text
-        for line in legend
-    )
-    return [f"{match[0]}." for match in found if match]
+    marks = tuple(mark for mark in MARKS if mark in text)
+    marks += ("Bold",) if any(table.best.values()) else ()
+    return [line for line in legend if line.startswith(marks)]
 
 
 def _counts(values: pd.Series) -> dict[str, int]:

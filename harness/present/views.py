@@ -14,9 +14,9 @@ import pandas as pd
 
 from harness import catalogue
 from harness.present import provenance
+from harness.present.best import bests
 from harness.present.comparison import Comparison
 from harness.present.decisions import decided
-from harness.present.leaderboard.measures import bests
 from harness.records import Record
 
 TAG = "mlflow.sharedViewState."  # how the names of such tags begin

@@ -4,14 +4,16 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
+from datasets.files import save_arrays
 from harness.present import figures, report, tables
 from harness.present.figures.style import CAPTIONS
 from harness.present.tables import claims
 from harness.present.tables.table import Document, Table
-from harness.records import Record
+from harness.records import ERRORS, Record
 from harness.texts import write_json
 from tests.present import outputs
 
@@ -139,17 +141,6 @@ def test_it_begins_with_what_the_tests_say(tmp_path: Path) -> None:
     assert "<dt>real series</dt><dd>told apart in no seed: RNN-VAE (0 of 1); in every seed" in first
 
 
-def test_classifiers_at_their_limit_are_equally_good() -> None:
-    rows = [
-        outputs.record(model=model, scores=outputs.scores(0.1, value, 0.1))
-        for model, value in (("ls4", 0.75), ("rnn_vae", 0.7), ("latent_ode", 0.6))
-    ]
-    (table,) = next(d for d in every(rows) if d.kind == "table1").tables
-    column = [heading for _, heading in table.columns].index("robust", 4)
-    best = {row for row, place in report._best(table) if place == column}
-    assert table.columns[column][0].startswith("classification") and len(best) == 2
-
-
 def test_same_records_same_bytes(folder: Path) -> None:
     texts = [(folder / name).read_text() for name in ("report.html", "again.html")]
     # commands that rerun a cell name its folder
@@ -167,16 +158,26 @@ def test_a_row_says_what_runs_it_again_and_a_report_of_a_site_leads_back(folder:
     assert 'href="../leaderboard/index.html"' in out.read_text()
 
 
-def test_best_numbers_and_marks_stand_by_their_table() -> None:
-    cells = pd.DataFrame(
-        {
-            ("", ""): ["a", "b", "c", "floor"],
-            ("loss ↓", "robust"): ["0.2 † (1 of 3)", "2.00e-05", "diverged at step 3", "0"],
-            ("score ↑", "robust"): ["0.5", "0.5", "–", "0.9"],
-            ("", "time"): ["2 s", "1 s", "3 s", "–"],
-        }
-    )
-    table = Table("t", cells, pd.Series([False, False, False, True]))
-    assert report._best(table) == {(1, 1), (0, 2), (1, 2)}
-    legend = ["Unused. † a control is better; by 0.5 points. ‡ no worse. More."]
-    assert report._marks(table, legend) == ["† a control is better; by 0.5 points."]
+def test_marks_and_bold_are_explained_by_their_table() -> None:
+    cells = pd.DataFrame({"": ["a", "b"], "loss ↓": ["0.2 †", "0.3"]}, ["ls4", "rnn"])
+    legend = ["Bold: the best.", "† a control is better; by 0.5.", "‡ no worse.", "More on †."]
+    table = Table("t", cells, best={"loss ↓": ["ls4"]})
+    assert report._marks(table, legend) == legend[:2]
+    assert report._marks(Table("t", cells), legend) == legend[1:2]
+
+
+def test_bold_is_what_the_paired_test_says(tmp_path: Path) -> None:
+    write_json(tmp_path / CAPTIONS, {})
+    rows = [
+        outputs.record(model=model, scores=outputs.scores(0.1, 0.5, value))
+        for model, value in (("ls4", 1.5), ("rnn_vae", 2.5))
+    ]
+    cells = outputs.write_cells(tmp_path / "cells", rows)
+    for model, errors in (("ls4", np.linspace(1, 2, 20)), ("rnn_vae", np.linspace(2, 3, 20))):
+        where = cells / "generation" / "solar_weekly" / model / "0"
+        save_arrays(where / ERRORS, {"prediction": errors[None]})
+    report.write([cells], tmp_path, tmp_path, tmp_path / "report.html")
+    text = (tmp_path / "report.html").read_text()
+    table = text[text.index('id="table1_full-1"') :]
+    assert table[: table.index("</table>")].count('<b class="best">') == 1
+    assert "<li>Bold: the model with the best mean" in table[: table.index("</ul>")]

@@ -21,6 +21,16 @@ def test_markdown_of_groups_and_controls() -> None:
     ]
 
 
+def test_best_cells_are_bold() -> None:
+    columns = pd.MultiIndex.from_tuples([("", ""), ("score ↓", "x")])
+    cells = pd.DataFrame([["a", "1_0"], ["b", "2"], ["c", "0"]], ["ls4", "rnn", "mean"], columns)
+    table = Table(
+        "t", cells, pd.Series([False, False, True], cells.index), best={("score ↓", "x"): ["ls4"]}
+    )
+    assert "**1_0**" in markdown(table) and markdown(table).count("**") == 2
+    assert r"a & \textbf{1\_0} \\" in latex(table) and latex(table).count("textbf") == 1
+
+
 def test_markdown_is_a_regular_grid() -> None:
     records = outputs.solar() + outputs.physionet() + outputs.unavailable()
     records[0] = records[0].model_copy(update={"title": "A | B"})

@@ -14,10 +14,9 @@ from matplotlib.ticker import NullLocator
 
 from harness import catalogue
 from harness.powers import Power
-from harness.present.comparison import Comparison, place
+from harness.present.comparison import Comparison, place, which
 from harness.present.decisions import decided, decimals, distances, power_of, seeds_told_apart
 from harness.present.figures.style import CONTROL, DATA, PAGE, Drawn, caption
-from harness.present.tables.scores import which, with_any
 
 LOW, HIGH = 0.4, 10.0  # effects below and above share a colour: there is nothing to see there
 VERDICT = "told apart"  # the first column of each data set
@@ -52,7 +51,7 @@ class Block:
 
 def figures(compared: Sequence[Comparison], powers: Sequence[Power]) -> Iterator[Drawn]:
     """Draw the effects of one budget's generation, where there are decisions."""
-    tested = [with_any(c, ["p_all"]) for c in compared if decided(c)]
+    tested = [c.with_any(["p_all"]) for c in compared if decided(c)]
     if not tested:
         return
     blocks = [_block(c, which(c, compared), power_of(c, powers)) for c in tested]

@@ -9,10 +9,9 @@ from typing import Any
 import pandas as pd
 
 from harness.present import paired
-from harness.present.comparison import Comparison, place
+from harness.present.comparison import Comparison, place, which
 from harness.present.leaderboard.measures import PUBLISHED, Measure, marks, measures
 from harness.present.tables.columns import ENDED, ended, labels
-from harness.present.tables.scores import which
 from metrics.paired import Interval
 
 BANDS = ("models", "variants", "controls")

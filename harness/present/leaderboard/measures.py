@@ -1,14 +1,13 @@
 """What a table of the leaderboard can show: verdicts, effects, scores, published numbers, costs."""
 
-import functools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from harness import catalogue
-from harness.present import paired
+from harness.present.best import best
 from harness.present.comparison import Comparison
 from harness.present.decisions import (
     decided,
@@ -128,38 +127,16 @@ def marks(c: Comparison, measure: Measure) -> tuple[dict[str, str], str]:
     competing = c.models.index[c.models["variant_of"].isna()]
     if measure.key == VERDICT:
         return {}, _tests(c, competing)  # a smaller number of seeds is no better model
+    if measure.quantity is not None:
+        found = best(c, measure.quantity)
+        if found is None:
+            return {}, ""
+        return dict.fromkeys(found.first, BEST) | dict.fromkeys(found.tied or (), TIED), found.text
     values = measure.values.reindex(competing).dropna()
     if not measure.ranked or len(values) < 2:
         return {}, ""
-    best = str(values.idxmax() if measure.more else values.idxmin())
-    label = catalogue.label(best)
-    if measure.quantity is None:
-        return {best: BEST}, f"best: {label}"
-    ceiling = c.quantities[measure.quantity].ceiling
-    if ceiling is not None and values[best] >= ceiling:
-        firsts = list(map(str, values.index[values >= ceiling]))
-        text = f"at the limit of this score, {ceiling:.3f}, so alike: {_names(firsts)}"
-    else:
-        firsts, text = [best], f"best: {label}"
-    task = c.head["task"]
-    ahead = {
-        str(model): paired.better(c.cells, best, str(model), task, measure.quantity)
-        for model in values.index.drop(firsts)
-    }
-    if None in ahead.values():
-        return dict.fromkeys(firsts, BEST), f"{text}; not known whether by more than noise"
-    tied = [model for model, is_ahead in ahead.items() if not is_ahead]
-    if not tied:
-        return dict.fromkeys(firsts, BEST), f"{text}; ahead of every other in every seed"
-    text += f"; no clear difference from {label if len(firsts) > 1 else 'it'}: {_names(tied)}"
-    return dict.fromkeys(firsts, BEST) | dict.fromkeys(tied, TIED), text
-
-
-@functools.cache
-def bests(c: Comparison) -> dict[str, str]:
-    """Say which model is best by each robust score, and whether by more than noise."""
-    said = {m.title: marks(c, m)[1] for m in measures(c) if m.quantity}
-    return {title: text for title, text in said.items() if text}
+    first = str(values.idxmax() if measure.more else values.idxmin())
+    return {first: BEST}, f"best: {catalogue.label(first)}"
 
 
 def _tests(c: Comparison, competing: pd.Index) -> str:
@@ -183,7 +160,3 @@ def _tests(c: Comparison, competing: pd.Index) -> str:
     if of_real:
         text += f". Real training series, the noise floor: in {of_real} of {tested} seeds"
     return text
-
-
-def _names(models: Iterable[str]) -> str:
-    return "; ".join(map(catalogue.label, models))  # labels hold commas

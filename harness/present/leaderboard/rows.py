@@ -11,10 +11,10 @@ from datasets.fetch import Source, read_manifest
 from harness import catalogue
 from harness.powers import Power
 from harness.present import provenance
+from harness.present.best import bests
 from harness.present.comparison import Comparison
 from harness.present.decisions import decided, power_of, told_apart
 from harness.present.leaderboard.board import Board, compare, verdict
-from harness.present.leaderboard.measures import bests
 from harness.present.leaderboard.pictures import pictures
 from harness.present.text import duration, number
 from harness.records import RECORD

@@ -12,7 +12,7 @@ import pandas as pd
 from harness.errors import UserError
 from harness.powers import Power, find_powers
 from harness.present import frame, run_times
-from harness.present.comparison import budgets, comparisons
+from harness.present.comparison import budgets, comparisons, ran
 from harness.present.tables import (
     cell_costs,
     claims,
@@ -22,7 +22,7 @@ from harness.present.tables import (
     sweep,
     variants,
 )
-from harness.present.tables.scores import explain_marks, ran
+from harness.present.tables.scores import explain_marks
 from harness.present.tables.table import Document, write_documents
 from harness.tasks import TABLE_OF
 

@@ -14,11 +14,11 @@ import pandas as pd
 
 from harness.errors import UserError
 from harness.present import files
-from harness.present.comparison import Comparison, comparisons
+from harness.present.comparison import Comparison, comparisons, ran
 from harness.present.frame import frame
 from harness.present.quantities import MUST_AGREE
 from harness.present.tables import columns
-from harness.present.tables.scores import explain_marks, failures, ran
+from harness.present.tables.scores import explain_marks, failures
 from harness.present.tables.table import Document, Table
 from harness.present.tables.tidy import tidy
 from harness.present.text import paragraphs

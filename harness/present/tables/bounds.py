@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from harness.present.comparison import Comparison
+from harness.present.comparison import Comparison, ran
 from harness.present.tables import columns
-from harness.present.tables.scores import published_legend, ran, score_table, title
+from harness.present.tables.scores import published_legend, score_table, title
 from harness.present.tables.table import Document, Table
 from harness.present.text import paragraphs
 

@@ -16,7 +16,7 @@ from harness.present.decisions import (
     training_series_told_apart,
 )
 from harness.present.tables import columns
-from harness.present.tables.scores import score_table, title, with_any
+from harness.present.tables.scores import score_table, title
 from harness.present.tables.table import Document, Table
 from harness.present.tables.tidy import tidy
 from harness.present.text import number, paragraphs
@@ -53,7 +53,7 @@ def document(
 
 def table(c: Comparison, title: str, power: Power | None) -> Table:
     """Return verdicts, effects, and how near a row is to the training series."""
-    c = with_any(c, ["p_all"])
+    c = c.with_any(["p_all"])
     weak = power.weak if power else ()
     cells = {("verdict", "as generated"): told_apart(c)}
     if STANDARDISED in c.score_names:

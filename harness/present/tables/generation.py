@@ -5,7 +5,8 @@ from collections.abc import Iterable, Sequence
 import pandas as pd
 
 from harness.powers import Power
-from harness.present.comparison import Comparison
+from harness.present.best import leading
+from harness.present.comparison import Comparison, ran
 from harness.present.decisions import belongs
 from harness.present.quantities import QUANTITIES
 from harness.present.tables import columns, decisions
@@ -15,10 +16,8 @@ from harness.present.tables.scores import (
     older,
     printed,
     published_legend,
-    ran,
     score_table,
     title,
-    with_any,
 )
 from harness.present.tables.table import Document, Table
 from harness.present.tables.tidy import tidy
@@ -72,18 +71,19 @@ def documents(
 
 def scores(c: Comparison, title: str) -> Table:
     """Return literal and robust scores, and published ones of a data set that has some."""
-    cells = {}
-    for quantity in c.quantities.values():
+    cells, best = {}, {}
+    for name, quantity in c.quantities.items():
         if c.published(quantity.name).notna().any():
             cells[quantity.heading, "published"] = columns.published_numbers(c, quantity)
         cells[quantity.heading, "literal"] = columns.scores(c, quantity.literal)
         cells[quantity.heading, "robust"] = columns.robust(c, quantity)
-    return score_table(c, title, cells, printed(c))
+        best[quantity.heading, "robust"] = leading(c, name)
+    return score_table(c, title, cells, printed(c), best)
 
 
 def _memorisation(c: Comparison, title: str) -> Table:
     """Return distances to the nearest training series."""
-    c = with_any(c, list(MEMORISATION))
+    c = c.with_any(list(MEMORISATION))
     cells = {
         ("", heading): columns.scores(c, score, evaluator=False)
         for score, heading in MEMORISATION.items()
@@ -101,7 +101,7 @@ def own_scores(names: Iterable[str]) -> list[str]:
 def _own(c: Comparison, title: str) -> Table:
     """A column for each row of the other tables: there are more scores than rows."""
     names = own_scores(c.score_names)
-    c = with_any(c, names)
+    c = c.with_any(names)
     texts = pd.DataFrame({name: columns.scores(c, name, evaluator=False) for name in names}).T
     kinds = c.rows["control"].map({True: "controls", False: "models"})
     texts.columns = pd.MultiIndex.from_arrays([kinds, columns.labels(c.rows)])

@@ -6,19 +6,17 @@ from collections.abc import Sequence
 import pandas as pd
 
 from harness import catalogue
-from harness.present.comparison import HIDDEN_SHARE, Comparison, place
+from harness.present.best import leading
+from harness.present.comparison import HIDDEN_SHARE, Comparison, by_dataset, place, ran, which
 from harness.present.tables import bounds, columns
 from harness.present.tables.scores import (
     absent,
-    by_dataset,
     older,
     printed,
     published_legend,
-    ran,
     reasons,
     score_table,
     title,
-    which,
 )
 from harness.present.tables.table import Document, Table
 from harness.present.tables.tidy import tidy
@@ -110,8 +108,15 @@ def errors(c: Comparison, title: str) -> Table:
         if c.estimate(score)["scored"].any():
             found = columns.scores(c, score, evaluator=False, scale=scale)
             cells[group or mse.heading, heading] = found
+    best = {
+        column: leading(c, name)
+        for name, quantity in {"mse": mse, "crps": crps}.items()
+        for column in ((SKILL, quantity.title), (quantity.heading, micro))
+        if column in cells
+    }
     notes = [f"Reference of the skill: {catalogue.label(c.reference)}"] if c.reference else []
-    return score_table(c, title, cells, [*notes, *_few_groups(c), *_descriptors(c), *printed(c)])
+    notes += [*_few_groups(c), *_descriptors(c), *printed(c)]
+    return score_table(c, title, cells, notes, best)
 
 
 def _few_groups(c: Comparison) -> list[str]:
@@ -125,7 +130,10 @@ def _few_groups(c: Comparison) -> list[str]:
     )
     if c.groups >= FEWEST:
         return [f"{drawn}: its intervals, and †, say little"]
-    return [f"{drawn}: its intervals say little, and with fewer than {FEWEST} groups no row has †"]
+    return [
+        f"{drawn}: its intervals say little, and with fewer than {FEWEST} groups nothing is bold"
+        " and no row has †"
+    ]
 
 
 def _descriptors(c: Comparison) -> list[str]:
@@ -145,7 +153,7 @@ def _overview(compared: Sequence[Comparison]) -> Table:
         {"control": "first", "union_grid": "any", "run": "sum", "capped": "sum", "fixed": "sum"}
     )
     rows = found.loc[sorted(found.index, key=lambda model: place(model, found.loc[model]))]
-    cells = {("", ""): pd.Series(columns.labels(rows), rows.index)}
+    cells, best = {("", ""): pd.Series(columns.labels(rows), rows.index)}, {}
     for c in shown:
         mse = c.quantities["mse"]
         text = columns.skill(c, mse) if c.reference else columns.robust(c, mse, evaluator=False)
@@ -156,6 +164,7 @@ def _overview(compared: Sequence[Comparison]) -> Table:
         text = text[c.rows["run"] > 0].reindex(rows.index, fill_value="–")
         heading = c.head["task"] + which(c, shown) + (f", {SKILL}" if c.reference else "")
         cells[c.head["title"], heading] = text
+        best[c.head["title"], heading] = leading(c, "mse")
     notes = [
         f"{c.head['title']}: {c.head['n_test']} test records, {c.head['channels']} channels,"
         f" {c.head['draws']} draws"
@@ -165,7 +174,8 @@ def _overview(compared: Sequence[Comparison]) -> Table:
     if any(c.reference for c in shown):
         what = f"Skill in MSE, or {what} where there is no reference"
     heading = f"{what}, budget {compared[0].head['budget']}"
-    return Table(heading, pd.DataFrame(cells), rows["control"], [*notes, *reasons(compared)])
+    notes += reasons(compared)
+    return Table(heading, pd.DataFrame(cells), rows["control"], notes, best)
 
 
 def _hidden(c: Comparison, title: str) -> Table:

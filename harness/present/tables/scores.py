@@ -9,7 +9,7 @@ import pandas as pd
 from harness import catalogue
 from harness.config import Protocol
 from harness.present import published
-from harness.present.comparison import Comparison
+from harness.present.comparison import Comparison, alike
 from harness.present.quantities import QUANTITIES
 from harness.present.tables.columns import labels, published_numbers, seeds
 from harness.present.tables.table import Document, Table
@@ -18,20 +18,21 @@ from harness.present.text import paragraphs
 Columns = Mapping[tuple[str, str], pd.Series]  # by (group, heading)
 
 
-def score_table(c: Comparison, title: str, columns: Columns, notes: Sequence[str] = ()) -> Table:
+def score_table(
+    c: Comparison,
+    title: str,
+    columns: Columns,
+    notes: Sequence[str] = (),
+    best: Mapping[tuple[str, str], Sequence[str]] | None = None,
+) -> Table:
     """Return a table with a line for each row of a comparison.
 
-    It begins with labels and ends with seeds; below it stands how seeds ended, then `notes`.
+    It begins with labels and ends with seeds; below it stands how seeds ended, then `notes`. `best`
+    names the models of a column that are set in bold.
     """
     cells = {("", ""): labels(c.rows), **columns, ("", "seeds"): seeds(c.rows)}
     below = [*failures(c), *frozen(c), *notes]
-    return Table(title, pd.DataFrame(cells, c.rows.index), c.rows["control"], below)
-
-
-def with_any(c: Comparison, scores: Sequence[str]) -> Comparison:
-    """Keep rows that have one of some scores, or failed before they could have it."""
-    scored = sum(c.estimate(score)["scored"] for score in scores)
-    return c.only(c.rows.index[(c.rows["done"] < c.rows["run"]) | (scored > 0)])
+    return Table(title, pd.DataFrame(cells, c.rows.index), c.rows["control"], below, best or {})
 
 
 def title(c: Comparison, compared: Sequence[Comparison]) -> str:
@@ -56,27 +57,6 @@ def title(c: Comparison, compared: Sequence[Comparison]) -> str:
         text += f"; data {head['data_digest'][:8]}, split {head['split_digest'][:8]}"
         text += f", protocol {head['protocol']}" if head["protocol"] != "{}" else ""
     return text
-
-
-def alike(c: Comparison, compared: Sequence[Comparison]) -> list[Comparison]:
-    """Return the comparisons of the same task, budget and data set, this one among them."""
-
-    def key(one: Comparison) -> tuple[str, str, str]:
-        return one.head["task"], one.head["budget"], one.head["dataset"]
-
-    return [other for other in compared if key(other) == key(c)]
-
-
-def which(c: Comparison, compared: Sequence[Comparison]) -> str:
-    """Number a comparison, " 2", where there are others of its task, budget and data set."""
-    others = alike(c, compared)
-    return "" if len(others) == 1 else f" {others.index(c) + 1}"
-
-
-def by_dataset(compared: Sequence[Comparison]) -> list[Comparison]:
-    """Put those of one data set together, in the order of the first of each."""
-    datasets = list(dict.fromkeys(c.head["dataset"] for c in compared))
-    return sorted(compared, key=lambda c: datasets.index(c.head["dataset"]))
 
 
 def _hides(head: dict[str, Any]) -> str:
@@ -146,11 +126,6 @@ def older(compared: Sequence[Comparison]) -> bool:
 
 
 # -- data sets that could not be had --------------------------------------------------------------
-
-
-def ran(compared: Sequence[Comparison]) -> list[Comparison]:
-    """Return the comparisons of data sets that could be had."""
-    return [c for c in compared if not c.skipped]
 
 
 def reasons(compared: Sequence[Comparison]) -> list[str]:

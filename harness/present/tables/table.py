@@ -3,10 +3,11 @@
 Cells are plain text with a few signs, such as ± and †, that the LaTeX writer translates.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -28,12 +29,15 @@ class Table:
         Which rows are controls, which are set apart from the models by a line; None for none.
     notes : sequence of str
         Sentences below the table.
+    best : mapping
+        Columns -> labels of the rows whose cells are set in bold.
     """
 
     title: str
     cells: pd.DataFrame
     is_control: pd.Series | None = None
     notes: Sequence[str] = ()
+    best: Mapping[Any, Sequence[str]] = field(default_factory=dict)
 
     @property
     def columns(self) -> list[tuple[str, str]]:
@@ -57,6 +61,13 @@ class Table:
         return (
             self.cells[:0] if self.is_control is None else self.cells[self.is_control.astype(bool)]
         )
+
+    def written(self, form: Callable[[str], str], bold: Callable[[str], str]) -> "Table":
+        """Return the table as it stands in a file: `form` of all cells, then `bold` of the best."""
+        cells = self.cells.map(form)
+        for column, rows in self.best.items():
+            cells.loc[list(rows), column] = cells.loc[list(rows), column].map(bold)
+        return replace(self, cells=cells)
 
 
 @dataclass(frozen=True)
@@ -105,17 +116,14 @@ def write_documents(documents: Sequence[Document], out: Path) -> list[Path]:
 def markdown(table: Table) -> str:
     """Return a table in pipe syntax; group names stand in front of the headings."""
     headings = [f"{group} {heading}".strip() for group, heading in table.columns]
-    models, controls = (
-        part.map(markdown_text).set_axis(headings, axis=1)
-        for part in (table.models, table.controls)
-    )
+    text = table.written(markdown_text, "**{}**".format)
+    models, controls = (part.set_axis(headings, axis=1) for part in (text.models, text.controls))
     parts = [models]
     if len(controls):
         names = controls[headings[0]]
         parts.append(pd.DataFrame([["*controls:*"] + [""] * (len(headings) - 1)], columns=headings))
         parts.append(controls.assign(**{headings[0]: "*" + names + "*"}))
-    text = pd.concat(parts).to_markdown(index=False, tablefmt="pipe", disable_numparse=True)
-    return str(text)
+    return str(pd.concat(parts).to_markdown(index=False, tablefmt="pipe", disable_numparse=True))
 
 
 def markdown_text(cell: str) -> str:
@@ -194,7 +202,8 @@ def _tabular(table: Table) -> list[str]:
     """Return the lines of a tabular environment."""
     columns = [tuple(map(latex_text, pair)) for pair in table.columns]
     names = pd.MultiIndex.from_tuples(columns) if table.groups else [h for _, h in columns]
-    cells = pd.concat([table.models, table.controls], ignore_index=True).map(latex_text)
+    text = table.written(latex_text, r"\textbf{{{}}}".format)
+    cells = pd.concat([text.models, text.controls], ignore_index=True)
     styler = cells.set_axis(names, axis=1).style.hide(axis="index")
     alignment = "l" + "r" * (len(columns) - 1)
     lines = styler.to_latex(column_format=alignment, hrules=True, multicol_align="c").splitlines()
