@@ -319,7 +319,14 @@ def test_a_claim_holds_as_a_whole_only_where_each_case_does(
 
     def line(*cases: tuple[claims.Verdict, tuple[str, ...]]) -> str:
         found = [
-            claims.Finding(one.id, f"set {k}", "marginal", verdict, "", caveats=caveats)
+            claims.Finding(
+                one.id,
+                f"set {k}",
+                "marginal",
+                verdict,
+                claims.NO_RECORD if verdict == claims.INCOMPLETE else "",
+                caveats=caveats,
+            )
             for k, (verdict, caveats) in enumerate(cases)
         ]
         monkeypatch.setattr(table, "judged", lambda *_: {"budget full": found})
@@ -332,7 +339,7 @@ def test_a_claim_holds_as_a_whole_only_where_each_case_does(
     assert line((claims.UNDECIDED, ()), (claims.INCOMPLETE, ())).startswith("* **Incomplete:**")
     refuted = line(holds, fails, (claims.INCOMPLETE, ()))
     assert refuted.startswith("* **Not reproduced, budget full:**")
-    assert refuted.endswith("(1 of 3 cases contradict this; one seed).")
+    assert refuted.endswith("(1 of 3 cases contradict this, 1 without a record; one seed).")
     # one case without caveats is enough
     assert line(fails, (claims.NOT_REPRODUCED, ())).endswith("(2 of 2 cases contradict this).")
 

@@ -253,7 +253,10 @@ def test_a_cell_for_each_row_data_set_and_distance() -> None:
     texts = [text.get_text() for text in ax.texts]
     assert texts.count("diverged at step 12") == 2
     assert texts.count("2.50") == 3 and texts.count("0.10") == 2
-    assert [text for text in texts if "\n" in text] == ["NN5 Daily\nn = 23", "Solar Weekly\nn = 28"]
+    assert [text for text in texts if "\n" in text] == [
+        "NN5 Daily\n23 series",
+        "Solar Weekly\n28 series",
+    ]
 
 
 def test_it_says_in_how_many_seeds_a_row_is_told_apart() -> None:

@@ -239,7 +239,10 @@ def test_fewer_than_six_groups_mark_nothing(tmp_path: Path) -> None:
     interval = c.skill(c.quantities["mse"])["ls4"]
     assert interval.high < 0 and verdict("interpolation", interval) == "no clear difference"
     document = {d.kind: d for d in tables.documents(frame.read([tmp_path]))}["table2"]
-    assert any("fewer than 6 groups nothing is bold and no row has †" in note for note in document.tables[0].notes)
+    assert any(
+        "fewer than 6 groups nothing is bold and no row has †" in note
+        for note in document.tables[0].notes
+    )
 
 
 def test_a_spread_over_single_records_is_not_shown_of_groups(tmp_path: Path) -> None:

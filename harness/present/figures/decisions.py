@@ -69,7 +69,7 @@ def figures(compared: Sequence[Comparison], powers: Sequence[Power]) -> Iterator
 def _block(c: Comparison, number: str, power: Power | None) -> Block:
     effects = {name: c.estimate(f"effect_{name}")["value"] for name in distances(c)}
     return Block(
-        f"{c.head['title']}{number}\nn = {c.head['n_test']}",
+        f"{c.head['title']}{number}\n{c.head['n_test']:,} series",
         pd.DataFrame(effects),
         _verdicts(c),
         c.rows.loc[c.rows["done"] == 0, "endings"],

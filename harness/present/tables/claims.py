@@ -94,7 +94,10 @@ def _aside(verdict: Verdict, cases: Sequence[Finding]) -> str:
         found = list(dict.fromkeys(caveat for f in cases for caveat in f.caveats))
     else:
         against = [f.caveats for f in cases if f.verdict == verdict]
-        found = [f"{len(against)} of {len(cases)} cases contradict this", *min(against, key=len)]
+        absent = sum(f.because == claims.NO_RECORD for f in cases)
+        without = f", {absent} without a record" if absent else ""
+        text = f"{len(against)} of {len(cases)} cases contradict this{without}"
+        found = [text, *min(against, key=len)]
     return f" ({'; '.join(found)})" if found else ""
 
 
