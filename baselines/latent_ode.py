@@ -78,7 +78,8 @@ class LatentODEConfig:
     gru_units: int = 50  # of U, R and N
     solver: Literal["rk4", "dopri5"] = "rk4"
     nodes: int = 50  # equal intervals of [0, 1]: rk4 takes one step in each, dopri5 its own
-    sigma: float = 0.1  # released: 0.01
+    sigma: float = 0.1  # of the bound and of predictions; released: 0.01
+    loss_sigma: float | None = None  # of the loss; that of the bound by default
     train_samples: int = 3  # S in training
     lr: float = 0.01
     steps_per_epoch: int = 128  # 6400 records in batches of 50

@@ -55,7 +55,8 @@ class RNNVAEConfig:
     latents: int = 20  # Z
     rec_dims: int = 40  # H
     units: int = 50  # of P and O
-    sigma: float = 0.1  # released: 0.01
+    sigma: float = 0.1  # of the bound and of predictions; released: 0.01
+    loss_sigma: float | None = None  # of the loss; that of the bound by default
     train_samples: int = 1  # S in training; the released code asks for 3 and draws 1
     lr: float = 0.01
     steps_per_epoch: int = 128  # 6400 records in batches of 50

@@ -32,7 +32,8 @@ bound instead: sums over entries and latents, in nats per record.
 
 Changed:
 
-* sigma is 0.1 by default, not 0.01: LS4's value, so that the two likelihoods compare.
+* sigma is 0.1 by default, not 0.01: LS4's value, so that the two likelihoods compare. The loss may
+  have another one, `loss_sigma`: it decides how much the KL weighs against the errors.
 * The KL is annealed in units of `steps_per_epoch` optimiser steps, a setting, not in passes over
   the training set: large and small data sets get the same schedule.
 * s = abs(.) + 1e-6. The released abs(.) can be 0, where the KL is infinite.
@@ -148,8 +149,8 @@ def kl_weight(step: int, steps_per_epoch: int) -> float:
 class InitialStateVAE(Model):
     """The contract for both models, once they have said how to encode and decode.
 
-    A configuration has, beside the sizes of its networks: `latents` (Z), `sigma`, `train_samples`
-    (S in training), `lr` and `steps_per_epoch`.
+    A configuration has, beside the sizes of its networks: `latents` (Z), `sigma`, `loss_sigma`
+    (None for `sigma`), `train_samples` (S in training), `lr` and `steps_per_epoch`.
     """
 
     @abstractmethod
@@ -172,7 +173,7 @@ class InitialStateVAE(Model):
 
     def loss(self, batch: Batch, step: int, generator: torch.Generator) -> Loss:
         mu, s, x_hat = self._reconstruct(batch, self.config.train_samples, generator)
-        log_p = log_likelihood(batch, x_hat, self.config.sigma)  # (S,)
+        log_p = log_likelihood(batch, x_hat, self.config.loss_sigma or self.config.sigma)  # (S,)
         kl = kl_from_prior(mu, s).mean()
         weight = kl_weight(step, self.config.steps_per_epoch)
         value = -torch.logsumexp(log_p - weight * kl, 0)

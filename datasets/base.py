@@ -114,10 +114,13 @@ class Dataset:
             f"train, validation and test to hold each of {len(x)} series once",
             f"{len(indices)} indices, {len(np.unique(indices))} different",
         )
-        if self.label is not None:
-            check(self.label.shape == x.shape[:1], f"{len(x)} labels", self.label.shape)
-        if self.group is not None:
-            check(self.group.shape == x.shape[:1], f"{len(x)} groups", self.group.shape)
+        for what, each in (("labels", self.label), ("groups", self.group)):
+            check(each is None or each.shape == x.shape[:1], f"{len(x)} {what}", np.shape(each))
+
+    @property
+    def groups(self) -> Int[np.ndarray, "N"]:
+        """What each series belongs to: its group, or itself alone."""
+        return np.arange(len(self.x)) if self.group is None else self.group
 
     @property
     def scaling(self) -> Scaling:
@@ -143,8 +146,7 @@ class Dataset:
             "split_digest": self.split_digest,
         }
         arrays = {key: np.array(text) for key, text in texts.items()}
-        if self.group is not None:
-            arrays["group"] = self.group
+        arrays |= {} if self.group is None else {"group": self.group}
         save_arrays(Path(path), self._values() | self._indices() | arrays)
 
     @classmethod

@@ -279,15 +279,21 @@ def describe_cell(settings: Settings, cell: Cell) -> Spec:
     }
     if cell.control:
         draw = draw_of(describe_dataset(settings, cell.dataset), cell.model)
-        return ControlSpec(**identity, draw=draw)
+        return ControlSpec(**_on_records(identity), draw=draw)
     for block in settings.grid:
         for entry in block.models:
             for name, model, changes in sweeps.variants(entry):
                 if changes and name == cell.model:
                     return _cell_spec(identity, model, changes)
     if catalogue.is_command(cell.model):
-        return _command_spec(identity)
+        return _command_spec(_on_records(identity))
     return _cell_spec(identity, cell.model)
+
+
+def _on_records(identity: dict[str, Any]) -> dict[str, Any]:
+    """Return the same where each record has its own grid: only a union has a middle row."""
+    protocol = identity["protocol"]
+    return identity | {"protocol": protocol and protocol.model_copy(update={"cut": "time"})}
 
 
 def _command_spec(identity: dict[str, Any]) -> CommandSpec:
@@ -320,11 +326,12 @@ def _cell_spec(
     config_of_budget = training.pop("config", {})
     of_data = [content.get("datasets", {}).get(key) for key in keys]
     config = merge(content.get("config", {}), *of_data, config_of_budget, swept)
+    checked = check(Training, without_none(training), f"{where}: training.{budget}")
     resolved = {
-        **identity,
+        **(identity if checked.grid == "union" else _on_records(identity)),
         "class": file.class_,
         "config": without_none(config),
-        "training": check(Training, without_none(training), f"{where}: training.{budget}"),
+        "training": checked,
         "variant_of": name if swept else file.variant_of,
     }
     return CellSpec.model_validate(resolved)

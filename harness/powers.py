@@ -16,7 +16,7 @@ class Power(Frozen):
     Attributes
     ----------
     n : int
-        Test series, and series that are tested against them.
+        Test series, or groups of them, such as windows of one series.
     shares : dict
         By fault, then by distance and "all": share of the splits in which it is told apart.
     targets : dict

@@ -37,6 +37,7 @@ Let the path come from q at the rows without a target and from p at the others; 
   training q sees the targets of those later rows (only of those), as in the released code.
 * Interpolation, which the released code does not have: q sees V alone. `predict` draws hidden rows
   from q, too. For that distribution the likelihood term alone is a bound, and this one is looser.
+  Hidden rows behind the last visible one are extrapolated, as above.
 
 A form of LS4 is a final class that says what its networks are given, how it decodes, and how KL and
 likelihood are weighted: `ls4.released`, `ls4.paper`, `ls4.timed`. The last two share `ls4.gaps`.

@@ -24,9 +24,9 @@ The decoder is a stack of the same form as the other two networks, made of two-s
 (`ls4.joint`): the feed-forward maps and pooling act on both streams side by side, and each stream
 has its own LayerNorm. A sample contains the observation noise: x_n is drawn from N(mu_n, sigma^2),
 returned and fed back. The loss is the negative evidence bound; the weight of the KL rises over the
-first 1,000 steps. Without that the model would learn to ignore the latent path, which a decoder
-that sees the past of x needs even less than one that does not; what the past does not determine
-would then be missing from every sample.
+first `kl_steps` steps. Without that the model would learn to ignore the latent path, which a
+decoder that sees the past of x needs even less than one that does not; what the past does not
+determine would then be missing from every sample.
 
 The decoder's m is the mask of the batch, in training as in prediction:
 

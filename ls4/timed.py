@@ -27,7 +27,7 @@ Deviations from LS4 as released (`ls4.released`), beside the times:
 * The posterior is given the mask.
 * The state space layers have many inputs and outputs (S5). Their states are few enough for steps of
   a different length at every row of every record.
-* The loss is the negative evidence bound. The weight of the KL rises over the first 1,000 steps.
+* The loss is the negative evidence bound. The weight of the KL rises over `kl_steps` steps.
 * Gradients are clipped, since rare values far from the others would dominate them.
 """
 

@@ -1,6 +1,7 @@
-"""What scores of series share: the check of what they are given, and where a series begins."""
+"""What scores of series share: the check of what they are given, groups, where a series begins."""
 
 import numpy as np
+from jaxtyping import Int, Int64
 
 
 def check_series(**arrays: np.ndarray) -> None:
@@ -52,3 +53,9 @@ def early_steps(length: int) -> list[int]:
     """
     steps = np.geomspace(0.005 * length, 0.1 * length, 4).round().astype(int)
     return np.unique(steps).tolist()
+
+
+def members(group: Int[np.ndarray, "N"]) -> list[Int64[np.ndarray, "_"]]:
+    """Return the indices of the members of each group, in the order of the groups' numbers."""
+    order = np.argsort(group, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(group[order])) + 1)

@@ -25,7 +25,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.stats import wasserstein_distance
 
-from metrics.arrays import check_series
+from metrics.arrays import check_series, members
 
 BINS = 50
 
@@ -158,11 +158,12 @@ def bootstrap(
     fake: Float[np.ndarray, "M L D"],
     n_boot: int,
     seed: int,
+    group: Int[np.ndarray, "N"] | None = None,
 ) -> float | None:
     """Return the standard deviation of `score` when whole series are drawn again.
 
     Values of one series are not independent, so series are resampled (with replacement, in both
-    sets), never single values.
+    sets), never single values; of the real series whole groups, such as the windows of one series.
 
     Parameters
     ----------
@@ -174,6 +175,8 @@ def bootstrap(
         Number of resamples, at least 2.
     seed : int
         Seed of the resampling.
+    group : np.ndarray, optional
+        What the real series belong to (N,). Each is its own group by default.
 
     Returns
     -------
@@ -189,13 +192,12 @@ def bootstrap(
     if n_boot < 2:
         raise ValueError(f"n_boot: expected at least 2 resamples, found {n_boot}")
     rng = np.random.default_rng(seed)
-
-    def resampled(values: np.ndarray) -> np.ndarray:
-        return values[rng.integers(len(values), size=len(values))]
-
+    together = members(np.arange(len(real)) if group is None else group)
     found = []
     for _ in range(n_boot):
-        some_real, some_fake = resampled(real), resampled(fake)
+        drawn = rng.integers(len(together), size=len(together))
+        some_real = real[np.concatenate([together[unit] for unit in drawn])]
+        some_fake = fake[rng.integers(len(fake), size=len(fake))]
         if _constant(some_real) and not _constant(real):
             return None
         found.append(score(some_real, some_fake))

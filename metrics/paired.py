@@ -2,7 +2,8 @@
 
 Drawn again with replacement are
 
-* test series, or groups of records: the same ones for both rows;
+* test series or records, or groups of them, such as windows of one series: the same ones for both
+  rows;
 * generated series, of each row by themselves, in the marginal score and among those that a
   classifier is tested on;
 * fits of the predictor, the same ones for both rows. With one seed, the evaluators of two rows
@@ -54,12 +55,15 @@ class SeriesErrors(NamedTuple):
         trained on.
     prediction : (F, n)
         Squared error of each test series, by evaluator fit.
+    group : (n,)
+        Series of one group, such as windows of one series, are drawn again together.
     """
 
     real_counts: Int[np.ndarray, "n D B"]
     generated_counts: Int[np.ndarray, "m D B"]
     classification: Float[np.ndarray, "F nm"]
     prediction: Float[np.ndarray, "F n"]
+    group: Int[np.ndarray, "n"]
 
 
 class Interval(NamedTuple):
@@ -105,19 +109,21 @@ def differences(a: SeriesErrors, b: SeriesErrors, seed: int = 0) -> dict[str, In
     (fits, n), (other_fits, other_n) = (row.prediction.shape for row in (a, b))
     if n != other_n:
         raise ValueError(f"rows: expected the same test series, found {n}, {other_n}")
+    if not np.array_equal(a.group, b.group):
+        raise ValueError("rows: expected the same groups of test series, found others")
+    groups, index = np.unique(a.group, return_inverse=True)
     if fits != other_fits and 1 not in (fits, other_fits):
         raise ValueError(f"rows: expected the same evaluator fits, found {fits}, {other_fits}")
-    sizes = [len(row.generated_counts) for row in (a, b)]
-    real, *generated, drawn = _weights(
-        seed, n, *(sizes if all(sizes) else []), max(fits, other_fits)
-    )
-    fit = _widened(drawn)
-    enough = min(n, *sizes) >= FEWEST if all(sizes) else n >= FEWEST
+    generated = [len(row.generated_counts) for row in (a, b)]
+    sizes = [len(groups), *generated] if all(generated) else [len(groups)]
+    units, *resampled, drawn = _weights(seed, *sizes, max(fits, other_fits))
+    real, fit = units[:, index], _widened(drawn)
+    enough = min(sizes) >= FEWEST
     found = {
         "prediction": _interval(*(_prediction(row, real, fit) for row in (a, b)), enough=enough)
     }
-    if generated:
-        rows = list(zip((a, b), generated, strict=True))
+    if resampled:
+        rows = list(zip((a, b), resampled, strict=True))
         found["marginal"] = _interval(
             *(_marginal(row, real, own) for row, own in rows), enough=enough
         )

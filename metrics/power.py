@@ -8,9 +8,9 @@ a model is, and tested against the smaller one; power is the share of splits in 
 from collections.abc import Mapping
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
-from metrics.arrays import check_series
+from metrics.arrays import check_series, members
 from metrics.degradations import DEGRADATIONS, Generate
 from metrics.two_sample import two_sample
 
@@ -30,6 +30,7 @@ def power(
     n: int,
     *,
     degradations: Mapping[str, Generate] = DEGRADATIONS,
+    group: Int[np.ndarray, "N"] | None = None,
     season: int | None = None,
     splits: int = 100,
     permutations: int = 199,
@@ -43,13 +44,15 @@ def power(
     series : np.ndarray
         All real series of a data set (N, L, D).
     n : int
-        Number of test series, and of generated ones.
+        Number of test series, or of groups of them, and of generated series.
     degradations : mapping
         Functions (training series, n, rng) -> series, by name.
+    group : np.ndarray, optional
+        What the series belong to (N,): a group is in one part. Each is its own group by default.
     season, permutations : int
         As in `metrics.two_sample.two_sample`.
     splits : int
-        Number of random splits into `n` test and N - n training series.
+        Number of random splits into `n` test series, or groups, and the others for training.
     level : float
         Largest p that tells two sets apart.
     seed : int
@@ -65,19 +68,29 @@ def power(
     Raises
     ------
     ValueError
-        As `two_sample`, and unless N is at least 2 n.
+        As `two_sample`, and unless there are at least 2 n series, or groups.
     """
     check_series(series=series)
-    if len(series) < 2 * n:
-        raise ValueError(f"series: expected at least {2 * n}, two sets of {n}, found {len(series)}")
+    group = np.arange(len(series)) if group is None else group
+    together = members(group)
+    if len(together) < 2 * n:
+        found = len(together)
+        raise ValueError(f"series: expected at least {2 * n}, two sets of {n}, found {found}")
     found = {name: [] for name in degradations}
     for split in range(splits):
-        order = np.random.default_rng([seed, split]).permutation(len(series))
-        test, train = series[order[:n]], series[order[n:]]
+        order = np.random.default_rng([seed, split]).permutation(len(together))
+        tested, rest = (np.concatenate([together[i] for i in of]) for of in (order[:n], order[n:]))
+        test, train = series[tested], series[rest]
         for name, generate in degradations.items():
             fake = generate(train, n, np.random.default_rng([seed, split, 1]))
             result = two_sample(
-                test, fake, train, season=season, permutations=permutations, seed=split
+                test,
+                fake,
+                train,
+                group=group[tested],
+                season=season,
+                permutations=permutations,
+                seed=split,
             )
             p = {**result.p, "all": result.p_all}
             found[name].append({distance: value <= level for distance, value in p.items()})

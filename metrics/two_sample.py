@@ -4,6 +4,9 @@ The n real (test) series and the m generated ones are pooled, and the labels "re
 of whole series are permuted. If both are draws of one distribution, all labellings are equally
 likely, so the tests have the right size however few the series are.
 
+Windows of one series depend on each other, and so do all series of a group: their labels may not be
+permuted one by one. Then a test takes one series of each group, and as many generated ones.
+
 Of each of the five `metrics.distances`, p is the share of labellings, the true one among them, with
 a distance at least as large as that of the true one. They are combined by the smallest p. What the
 smallest of five p is worth is read off the same permutations: in each, the smallest p is found as
@@ -22,7 +25,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Float64
+from jaxtyping import Float, Float64, Int, Int64
 from scipy.stats import rankdata
 
 from metrics.arrays import check_series
@@ -59,8 +62,7 @@ class TwoSample(NamedTuple):
     def p_all(self) -> float:
         """p of all distances together.
 
-        At best 1 to 5 times 1 / (1 + permutations), twice that where a set has more than 200
-        series.
+        At best 1 to 5 times 1 / (1 + permutations), twice that of ten tests.
         """
         return min(self.p_adjusted.values())
 
@@ -77,6 +79,7 @@ def two_sample(
     fake: Float[np.ndarray, "M L D"],
     train: Float[np.ndarray, "K L D"],
     *,
+    group: Int[np.ndarray, "N"] | None = None,
     season: int | None = None,
     permutations: int = 999,
     seed: int = 0,
@@ -84,41 +87,47 @@ def two_sample(
     """Test whether generated series are told apart from real ones.
 
     Sets of more than 200 series are compared ten times by 200 of each, drawn without replacement.
-    Then p is twice the median of the ten (at most 1), and all else is the median.
+    So are sets with groups, by one real series of each group and as many generated ones. Then p is
+    twice the median of the ten (at most 1), and all else is the median.
 
     Parameters
     ----------
     real, fake, train : np.ndarray
         Real series that were not trained on (N, L, D), generated (M, L, D) and training series
         (K, L, D). The latter fix the scaling of the features.
+    group : np.ndarray, optional
+        What the real series belong to with others that they depend on (N,).
     season : int, optional
         Steps of a season, for one more feature.
     permutations : int
-        Of the labels; the smallest possible p is 1 / (1 + permutations), twice that where a set has
-        more than 200 series.
+        Of the labels; the smallest possible p is 1 / (1 + permutations), twice that of ten tests.
     seed : int
         Of the permutations, and of the choice of series from larger sets.
 
     Raises
     ------
     ValueError
-        For unusable arrays, fewer than 2 real or generated series, fewer than 8 steps, an unusable
-        season, and fewer than 1 permutation.
+        For unusable arrays, fewer than 2 real series, groups of them or generated series, fewer
+        than 8 steps, an unusable season, and fewer than 1 permutation.
     """
     check_series(real=real, fake=fake, train=train)
-    for name, series in (("real", real), ("fake", fake)):
-        if len(series) < 2:
-            raise ValueError(f"{name}: expected at least 2 series, found {len(series)}")
+    group = np.arange(len(real)) if group is None else group
+    units = len(np.unique(group))
+    for name, found in (("real", units), ("fake", len(fake))):
+        if found < 2:
+            raise ValueError(f"{name}: expected at least 2 independent series, found {found}")
     if permutations < 1:
         raise ValueError(f"permutations: expected at least 1, found {permutations}")
     rng = np.random.default_rng(seed)
     scaling = Scaling.of(_thinned(train), season)
-    if max(len(real), len(fake)) <= LARGE:
+    if units < len(real):
+        n = min(units, LARGE)
+        sets = ((real[one_of_each(group, rng)[:n]], _some(fake, rng, n)) for _ in range(REPEATS))
+    elif max(len(real), len(fake)) > LARGE:
+        sets = ((_some(real, rng), _some(fake, rng)) for _ in range(REPEATS))
+    else:
         return _test(real, fake, scaling, permutations, rng)
-    tests = [
-        _test(_some(real, rng), _some(fake, rng), scaling, permutations, rng)
-        for _ in range(REPEATS)
-    ]
+    tests = [_test(*pair, scaling, permutations, rng) for pair in sets]
     p, p_adjusted, distance, by_feature = (
         {name: float(np.median([part[name] for part in parts])) for name in parts[0]}
         for parts in zip(*tests, strict=True)
@@ -170,15 +179,17 @@ def resolution(
     m: int,
     train: Float[np.ndarray, "K L D"],
     *,
+    group: Int[np.ndarray, "N"] | None = None,
     season: int | None = None,
     draws: int = 200,
     seed: int = 0,
 ) -> dict[str, float]:
     """Return the limit of each distance that 95 % of pairs of sets of real series stay below.
 
-    A pair is two disjoint sets of `n` and `m` series, drawn without replacement. If there are not
-    so many series, both sets are made smaller in proportion; smaller sets are farther apart by
-    chance, so effects are understated then. More than 200 count as 200, as in `two_sample`.
+    A pair is two disjoint sets of `n` and `m` series, drawn without replacement, at most one of
+    each group. If there are not so many, both sets are made smaller in proportion; smaller sets are
+    farther apart by chance, so effects are understated then. More than 200 count as 200, as in
+    `two_sample`.
 
     Parameters
     ----------
@@ -188,6 +199,8 @@ def resolution(
         Numbers of real and of generated series that are compared.
     train : np.ndarray
         Training series (K, L, D), as in `two_sample`.
+    group : np.ndarray, optional
+        What the real series belong to (N,), as in `two_sample`.
     season : int, optional
         As in `two_sample`.
     draws : int
@@ -202,17 +215,18 @@ def resolution(
         season.
     """
     check_series(train=train, series=series)
-    series = _thinned(series)
+    group = _thinned(np.arange(len(series)) if group is None else group)
+    series, units = _thinned(series), len(np.unique(group))
     n, m = min(n, LARGE), min(m, LARGE)
-    if n + m > len(series):
-        n, m = (len(series) * size // (n + m) for size in (n, m))
+    if n + m > units:
+        n, m = (units * size // (n + m) for size in (n, m))
     if min(n, m) < 2:
         raise ValueError(f"series: expected two sets of 2 or more, found {n} and {m}")
     rng = np.random.default_rng(seed)
     pool = Pool.of(series, Scaling.of(_thinned(train), season))
     labels = (np.arange(n + m) < n)[None]
     drawn = [
-        distances(pool.take(rng.permutation(len(series))[: n + m]), labels)[0] for _ in range(draws)
+        distances(pool.take(one_of_each(group, rng)[: n + m]), labels)[0] for _ in range(draws)
     ]
     return _named(np.quantile(drawn, QUANTILE, axis=0))
 
@@ -243,9 +257,16 @@ def _largest_first(numbers: dict[str, float]) -> dict[str, float]:
     return dict(sorted(numbers.items(), key=lambda item: -item[1]))
 
 
+def one_of_each(group: Int[np.ndarray, "N"], rng: np.random.Generator) -> Int64[np.ndarray, "G"]:
+    """Return the index of a random member of each of G groups, in random order."""
+    order = rng.permutation(len(group))
+    _, first = np.unique(group[order], return_index=True)
+    return order[np.sort(first)]
+
+
 def _thinned(series: np.ndarray) -> np.ndarray:
     return series[:: math.ceil(len(series) / THINNED)]
 
 
-def _some(series: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    return series[rng.choice(len(series), min(len(series), LARGE), replace=False)]
+def _some(series: np.ndarray, rng: np.random.Generator, n: int = LARGE) -> np.ndarray:
+    return series[rng.choice(len(series), min(len(series), n), replace=False)]

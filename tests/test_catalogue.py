@@ -163,7 +163,7 @@ def test_words_of_a_command_are_filled_in_after_they_are_split() -> None:
 
 def test_unknown_names_list_the_known_ones() -> None:
     with pytest.raises(
-        UserError, match=r"unknown model 'ls5': expected one of .*latent_ode_rubanova, ls4, "
+        UserError, match=r"unknown model 'ls5': expected one of .*latent_ode, ls4, "
     ):
         catalogue.describe("models", "ls5")
 

@@ -220,6 +220,21 @@ def own_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(catalogue, "command", lambda name: described)
 
 
+def test_only_a_union_grid_is_cut_at_the_middle_row_of_a_batch() -> None:
+    config = settings("full.yaml", protocol={"cut": "count", "seed": 7})
+    cuts = {
+        model: describe_cell(
+            config, Cell("extrapolation", "physionet", model, 0, control=model == "gp")
+        ).protocol
+        for model in ("ls4_union", "ls4", "gp")
+    }
+    assert {model: p and (p.cut, p.seed) for model, p in cuts.items()} == {
+        "ls4_union": ("count", 7),
+        "ls4": ("time", 7),
+        "gp": ("time", 7),
+    }
+
+
 @pytest.mark.usefixtures("own_command")
 def test_a_command_has_cells_like_a_model() -> None:
     cell = Cell("generation", "sines", "mine", 1, control=False)

@@ -133,14 +133,14 @@ class Comparison:
         largest          of the seeds
         seed_spread      standard deviation over seeds, of at least two
         evaluator_spread standard deviation within a seed (over evaluator fits or resamples of
-                         the test records), root mean square over seeds; missing where records
-                         form groups: alone they are not independent
+                         the test series), root mean square over seeds; missing where records to
+                         predict form groups: alone they are not independent
         n                test records behind the score
         finite, scored   seeds that were averaged; seeds that have this score
         ================ ======================================================================
         """
         done = self.lines[self.lines["status"].eq("done") & self.lines["score"].notna()]
-        known = done["value"].notna() & (self.groups is None)
+        known = done["value"].notna() & (self.groups is None or self.head["task"] == "generation")
         squares = done["spread"].where(known) ** 2
         grouped = done.assign(squares=squares).groupby(["model", "score"])
         return pd.DataFrame(
@@ -197,9 +197,9 @@ class Comparison:
 
     @cached_property
     def groups(self) -> int | None:
-        """How many groups the test records form that are drawn again together, where it is known.
+        """How many groups the test series form that are drawn again together, where it is known.
 
-        None as well where every record is a group of its own.
+        None as well where each is a group of its own.
         """
         done = self.cells.loc[self.cells["status"].eq("done"), "folder"]
         return next((n for n in map(paired.groups, done) if n), None)

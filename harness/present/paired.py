@@ -110,8 +110,9 @@ def _errors(folder: Path) -> dict[str, np.ndarray]:
 
 
 def _series_errors(folder: Path) -> SeriesErrors:
-    """A control that only predicts has no generated series."""
+    """A control that only predicts has no generated series; earlier records have no groups."""
     arrays = _errors(folder)
+    arrays = {"group": np.arange(arrays["prediction"].shape[1]), **arrays}
     nothing = {name: np.zeros((0, 0, 0), int) for name in ("real_counts", "generated_counts")}
     return SeriesErrors(**{**nothing, "classification": np.zeros((0, 0)), **arrays})
 
@@ -120,7 +121,10 @@ def _series_errors(folder: Path) -> SeriesErrors:
 def _differences(first: Path, second: Path) -> dict[str, Interval]:
     if not (has_errors(first) and has_errors(second)):
         return {}
-    return differences(_series_errors(first), _series_errors(second))
+    own, other = _series_errors(first), _series_errors(second)
+    if not np.array_equal(own.group, other.group):
+        return {}  # one of them is of an earlier version
+    return differences(own, other)
 
 
 @functools.cache

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from datasets.base import Dataset
 from harness.cells import CellSpec, ControlSpec, Scoring
@@ -31,7 +31,7 @@ from metrics.marginal import (
 from metrics.memorisation import memorisation, span_residual
 from metrics.paired import SeriesErrors
 from metrics.prediction import HORIZON, PredictionFit, persistence, predict
-from metrics.two_sample import resolution, standardise, two_sample
+from metrics.two_sample import TwoSample, resolution, standardise, two_sample
 
 Series = Float[np.ndarray, "N L D"]
 Samples = Float[np.ndarray, "M L D"]
@@ -67,6 +67,11 @@ class ScoringSetup:
     @property
     def train(self) -> Series:
         return self.dataset.x[self.dataset.train]
+
+    @property
+    def group(self) -> Int[np.ndarray, "N"]:
+        """What each test series belongs to."""
+        return self.dataset.groups[self.dataset.test]
 
     @property
     def evaluated(self) -> slice:
@@ -131,8 +136,8 @@ def score(
     n = len(real)
     scores = [
         Score(name="marginal_literal", value=marginal_literal(real, samples), n=n),
-        _bootstrapped("marginal_robust", marginal_robust, real, samples),
-        _bootstrapped("wasserstein", wasserstein, real, samples),
+        _bootstrapped("marginal_robust", marginal_robust, setup, samples),
+        _bootstrapped("wasserstein", wasserstein, setup, samples),
     ]
     shared = {"epochs": settings.epochs, "device": device}
     output = setup.description.prediction_output
@@ -160,6 +165,7 @@ def score(
         generated_counts=generated_counts,
         classification=np.stack([c.losses for c in classifiers]),
         prediction=np.stack([p.errors for p in predictors]),
+        group=setup.group[setup.evaluated],
     )
     return scores + own_scores(setup, samples), errors._asdict()
 
@@ -168,13 +174,20 @@ def _tests(setup: ScoringSetup, samples: Samples) -> list[Score]:
     """Whether samples are told apart from test series, how far off they are, and by which features.
 
     As they are and, where the preparation of the data standardises every series, once more with
-    every sample standardised.
+    every sample standardised. Nothing where the test series are windows of fewer than 3 series.
     """
     real, train, season = setup.test, setup.train, setup.description.season
-    n = len(real)
-    result = two_sample(real, samples, train, season=season)
+    n, units = len(real), len(np.unique(setup.group))
+    if units < FEWEST:
+        return []
+
+    def tested(samples: Samples) -> TwoSample:
+        return two_sample(real, samples, train, group=setup.group, season=season)
+
+    result, m = tested(samples), len(samples) if units == n else units
     # all real series: training, validation and test
-    limits = resolution(setup.dataset.x, n, len(samples), train, season=season)
+    everything = setup.dataset.x, units, m, train
+    limits = resolution(*everything, group=setup.dataset.groups, season=season)
     scores = [Score(name="p_all", value=result.p_all, n=n)]
     scores += [Score(name=f"p_{name}", value=p, n=n) for name, p in result.p.items()]
     scores += [Score(name=f"p_adjusted_{name}", value=p) for name, p in result.p_adjusted.items()]
@@ -185,7 +198,7 @@ def _tests(setup: ScoringSetup, samples: Samples) -> list[Score]:
     ]
     if setup.description.standardised:
         same_scale = standardise(samples).astype(np.float32)
-        result = two_sample(real, same_scale, train, season=season)
+        result = tested(same_scale)
         scores.append(Score(name="p_all_standardised", value=result.p_all, n=n))
         scores += [
             Score(name=f"p_adjusted_{name}_standardised", value=p)
@@ -221,8 +234,9 @@ def own_scores(setup: ScoringSetup, samples: Samples) -> list[Score]:
     return [Score(name=name, value=value, n=len(setup.test)) for name, value in own.items()]
 
 
-def _bootstrapped(name: str, function: Any, real: Series, samples: Samples) -> Score:
-    spread = bootstrap(function, real, samples, n_boot=BOOTSTRAPS, seed=0)
+def _bootstrapped(name: str, function: Any, setup: ScoringSetup, samples: Samples) -> Score:
+    real = setup.test
+    spread = bootstrap(function, real, samples, BOOTSTRAPS, seed=0, group=setup.group)
     return Score(name=name, value=function(real, samples), spread=spread, n=len(real))
 
 
@@ -247,7 +261,8 @@ def control_scores(
             Score(name="prediction_literal", value=fit.literal, n=fit.n_test),
             Score(name="prediction_robust", value=fit.mse, n=fit.n_test),
         ]
-        return None, scores, {"prediction": fit.errors[None]}
+        errors = {"prediction": fit.errors[None], "group": setup.group[setup.evaluated]}
+        return None, scores, errors
     n, rng = len(setup.test), numpy_stream(spec, "control")
     draw = load(spec.draw)
     if spec.model in setup.description.controls:  # in the unit before scaling

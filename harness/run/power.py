@@ -1,13 +1,13 @@
 """Measure the power of the two-sample tests on a data set, with the settings of the scores."""
 
+import numpy as np
 import torch
 
 from harness.cells import Scoring
 from harness.powers import LEVEL, Power
 from harness.records import circumstances
-from harness.run.generation import ScoringSetup, check_scorable
+from harness.run.generation import FEWEST, ScoringSetup, check_scorable
 from metrics.power import TARGETS, power
-from metrics.two_sample import LARGE
 
 
 def measure_power(setup: ScoringSetup) -> Power:
@@ -20,10 +20,15 @@ def measure_power(setup: ScoringSetup) -> Power:
     """
     dataset, settings = setup.dataset, setup.evaluation
     check_scorable(dataset)
-    n = min(len(dataset.test), LARGE, len(dataset.x) // 2)  # two sets are drawn
+    test, everything = (len(np.unique(g)) for g in (dataset.groups[dataset.test], dataset.groups))
+    n = min(test, everything // 2)  # two sets are drawn
+    if n < FEWEST:
+        reason = f"expected at least {FEWEST} test series that are no windows of others, found {n}"
+        return unmeasured(dataset.name, setup.scoring, reason)
     shares = power(
         dataset.x,
         n,
+        group=dataset.groups,
         season=setup.description.season,
         splits=settings.splits,
         permutations=settings.permutations,

@@ -164,10 +164,9 @@ def score(
             at_share = total_errors(settings.share_draws, share)
             scores.append(_average(name, at_share["mse"], "micro"))
     records = np.concatenate(list(test_batches(view, size)))
-    groups = view.dataset.group
     errors = {
         "record": records,
-        "group": records if groups is None else groups[records],
+        "group": view.dataset.groups[records],
         "count": robust["mse"].count.sum(1),
         "squared": robust["mse"].total.sum(1),
         "crps": robust["crps"].total.sum(1),

@@ -84,6 +84,23 @@ def test_parameter_counts_of_the_released_code(
 
 
 @both
+def test_the_loss_may_have_a_sigma_of_its_own(model_class: type[InitialStateVAE]) -> None:
+    """Bound and predictions keep theirs."""
+    own, released, other = (
+        built(model_class, **sigmas)
+        for sigmas in ({"sigma": 0.1}, {"sigma": 0.01}, {"sigma": 0.1, "loss_sigma": 0.01})
+    )
+    for model in (released, other):
+        model.load_state_dict(own.state_dict())
+    batch = together([record(6, 1), record(9, 2)])
+    losses = [model.loss(batch, 0, seeded()).value for model in (own, released, other)]
+    assert losses[2] == losses[1] != losses[0]
+    bounds = [model.neg_elbo(batch, seeded()).nll for model in (own, released, other)]
+    assert torch.equal(bounds[2], bounds[0]) and not torch.equal(bounds[2], bounds[1])
+    assert other.predict(batch, 1, seeded()).std == own.predict(batch, 1, seeded()).std
+
+
+@both
 def test_initial_weights(model_class: type[InitialStateVAE]) -> None:
     linears = [m for m in built(model_class).modules() if isinstance(m, nn.Linear)]
     assert not any(m.bias.any() for m in linears if m.bias is not None)

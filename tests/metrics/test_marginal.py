@@ -141,6 +141,15 @@ def test_bootstrap_of_a_mean_is_its_standard_error():
     assert spread == pytest.approx(real[:, 0].std() / 10, rel=0.05)
 
 
+def test_bootstrap_draws_groups_whole():
+    rng = np.random.default_rng(0)
+    real = np.repeat(rng.standard_normal((50, 1, 1)), 4, axis=0)  # four equal windows of a series
+    arguments = lambda x, g: float(x.mean()), real, np.zeros_like(real), 2000
+    spread = bootstrap(*arguments, seed=1, group=np.repeat(np.arange(50), 4))
+    assert spread == pytest.approx(real[::4].std() / np.sqrt(50), rel=0.05)
+    assert bootstrap(*arguments, seed=1) == bootstrap(*arguments, seed=1, group=np.arange(200))
+
+
 def test_bootstrap_is_a_function_of_its_seed():
     arrays = normal(0), normal(1)
     first, again, other = (bootstrap(marginal_robust, *arrays, 5, seed) for seed in (0, 0, 1))

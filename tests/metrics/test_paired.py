@@ -27,6 +27,7 @@ def errors_of(real: np.ndarray, generated: np.ndarray, epochs: int = 3) -> Serie
         *bin_counts(real, generated),
         np.stack([c.losses for c in classifiers]),
         np.stack([p.errors for p in predictors]),
+        np.arange(len(real)),
     )
 
 
@@ -65,13 +66,31 @@ def synthetic(shift: float, seed: int, n: int = 40) -> SeriesErrors:
     own = np.random.default_rng(seed).normal(scale=0.2, size=n)
     empty = np.zeros((0, 1, 51), dtype=np.int32)
     errors = (base + own + shift)[None]
-    return SeriesErrors(empty, empty, np.zeros((1, 0)), errors)
+    return SeriesErrors(empty, empty, np.zeros((1, 0)), errors, np.arange(n))
 
 
 def test_rows_that_do_not_differ_are_rarely_called_better() -> None:
     found = [differences(synthetic(0, s), synthetic(0, s + 1000))["prediction"] for s in range(200)]
     wrong = sum(each.first_is_better or each.second_is_better for each in found)
     assert wrong <= 22  # 10 are expected; beyond 3.9 standard deviations
+
+
+def test_windows_of_one_series_are_drawn_together() -> None:
+    def row(seed: int, group: np.ndarray) -> SeriesErrors:
+        own = synthetic(0, seed, n=10)
+        errors = np.repeat(own.prediction, 8, axis=1)
+        return own._replace(prediction=errors, group=group)
+
+    series, alone = np.repeat(np.arange(10), 8), np.arange(80)
+    called = {}
+    for name, group in (("series", series), ("alone", alone)):
+        found = [differences(row(s, group), row(s + 1000, group))["prediction"] for s in range(100)]
+        called[name] = sum(each.first_is_better or each.second_is_better for each in found)
+    assert called["series"] <= 20 < 40 < called["alone"]
+    few = row(0, series // 2), row(1, series // 2)
+    assert not differences(*few)["prediction"].enough
+    with pytest.raises(ValueError, match="rows: expected the same groups of test series"):
+        differences(row(0, series), row(1, alone))
 
 
 def test_pairing_finds_what_the_spread_of_the_series_would_hide() -> None:
@@ -89,7 +108,7 @@ def fitted(seed: int, shift: float = 0.0, fits: int = 5, n: int = 100) -> Series
     base = np.random.default_rng(99).exponential(size=n)
     own = base + rng.normal(scale=0.1, size=(fits, 1)) + rng.normal(scale=0.1, size=(fits, n))
     empty = np.zeros((0, 1, 51), dtype=np.int32)
-    return SeriesErrors(empty, empty, np.zeros((fits, 0)), own + shift)
+    return SeriesErrors(empty, empty, np.zeros((fits, 0)), own + shift, np.arange(n))
 
 
 @pytest.mark.parametrize("fits", [3, 5])
@@ -198,7 +217,8 @@ def test_fewer_than_six_generated_series_decide_nothing(m: int, decides: bool) -
 
     def row(counts: np.ndarray) -> SeriesErrors:
         real, generated = np.repeat(inside, 10, 0), np.repeat(counts, m, 0)
-        return SeriesErrors(real, generated, np.zeros((1, 10 + m)), np.ones((1, 10)))
+        nothing = np.zeros((1, 10 + m))
+        return SeriesErrors(real, generated, nothing, np.ones((1, 10)), np.arange(10))
 
     found = differences(row(inside), row(outside))["marginal"]
     assert found.difference == -1 and found.first_is_better == decides

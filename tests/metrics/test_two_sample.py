@@ -24,7 +24,13 @@ from metrics.distances import (
 from metrics.features import autocorrelation, band_powers, features, periodogram
 from metrics.marginal import marginal_robust
 from metrics.power import TARGETS, power
-from metrics.two_sample import permutation_p, resolution, standardise, two_sample
+from metrics.two_sample import (
+    one_of_each,
+    permutation_p,
+    resolution,
+    standardise,
+    two_sample,
+)
 
 
 def walks(seed, n=12, length=20, channels=1):
@@ -254,6 +260,75 @@ def test_size_under_the_null():
         assert kstest(p, "uniform").statistic < 1.95 / math.sqrt(len(p)) + 1 / 60, name
 
 
+def windows(seed, series, each=6, length=12):
+    """Windows of some series that differ in their level, and the series that each is of."""
+    rng = np.random.default_rng(seed)
+    group = np.repeat(np.arange(series), each)
+    level = rng.standard_normal((series, 1, 1))[group]
+    return level + 0.5 * rng.standard_normal((len(group), length, 1)), group
+
+
+def test_windows_of_one_series_count_once():
+    told = {True: 0, False: 0}
+    for k in range(40):
+        real, group = windows((k, 0), 6)
+        fake, _ = windows((k, 1), len(real), each=1)
+        train, _ = windows((k, 2), 20)
+        for grouped in told:
+            result = two_sample(
+                real, fake, train, group=group if grouped else None, permutations=99, seed=k
+            )
+            told[grouped] += result.p_all <= 0.05
+    assert told[True] <= binom(40, 0.05).ppf(0.999) < 10 < told[False]
+
+
+def test_groups_of_one_are_no_groups():
+    x, y, train = walks(0), walks(1), walks(2, 30)
+    group = np.arange(12)[::-1] * 7
+    assert two_sample(x, y, train, group=group) == two_sample(x, y, train)
+    assert resolution(x, 6, 6, train, group=group, draws=20) == resolution(x, 6, 6, train, draws=20)
+    chosen = degradations.DEGRADATIONS["noise_30"]
+    found = [
+        power(train, 6, degradations={"noise": chosen}, group=of, splits=4, permutations=19)
+        for of in (None, np.arange(30))
+    ]
+    assert found[0] == found[1]
+
+
+def test_one_of_each_group_in_random_order():
+    group, rng = np.array([3, 3, 1, 3, 2, 1]), np.random.default_rng(0)
+    drawn = [one_of_each(group, rng) for _ in range(200)]
+    assert all(sorted(group[each]) == [1, 2, 3] for each in drawn)
+    assert {index for each in drawn for index in each} == set(range(6))
+    assert {group[each][0] for each in drawn} == {1, 2, 3}
+
+
+def test_power_splits_groups():
+    x, group = windows(0, 24, each=4)
+    real = {"real": degradations.DEGRADATIONS["real"]}
+    sizes = []
+
+    def seen(train, n, rng):
+        sizes.append(n)
+        assert len(train) == 64  # whole series are in one part
+        return real["real"](train, n, rng)
+
+    options = {"splits": 20, "permutations": 99}
+    shares = power(x, 8, degradations={"real": seen}, group=group, **options)
+    assert set(sizes) == {8} and shares["real"]["all"] <= 0.25
+    with pytest.raises(ValueError, match="series: expected at least 26, two sets of 13, found 24"):
+        power(x, 13, group=group)
+
+
+def test_limits_of_windows_are_those_of_independent_series():
+    x, group = windows(0, 40, each=5)
+    train, _ = windows(1, 40, each=1)
+    together = resolution(x, 8, 8, train, group=group, draws=400)
+    assert together == pytest.approx(resolution(x[::5], 8, 8, train, draws=400), rel=0.25)
+    few = resolution(x, 30, 30, train, group=group, draws=50)
+    assert few == resolution(x, 20, 20, train, group=group, draws=50)  # 40 series give two of 20
+
+
 def test_the_same_seed_gives_the_same_result_and_units_do_not_matter():
     x, y, train = walks(0), walks(1), walks(2, 30)
     first = two_sample(x, y, train, permutations=99)
@@ -380,8 +455,8 @@ def test_unusable_input_gets_one_line():
     bad[3, 4, 0] = np.nan
     for arguments, options, message in (
         ((x, bad, train), {}, "fake: .* the first at series 3, step 4, channel 0"),
-        ((x[:1], x, train), {}, "real: expected at least 2 series, found 1"),
-        ((x, x[:1], train), {}, "fake: expected at least 2 series, found 1"),
+        ((x[:1], x, train), {}, "real: expected at least 2 independent series, found 1"),
+        ((x, x[:1], train), {}, "fake: expected at least 2 independent series, found 1"),
         ((x, x, train), {"permutations": 0}, "permutations: expected at least 1, found 0"),
         ((x, x, train), {"season": 20}, "season: expected 1 to 19 steps or None, found 20"),
         ((x[:, :7], x[:, :7], train[:, :7]), {}, "series: expected at least 8 steps, found 7"),

@@ -20,7 +20,7 @@ from harness.present.frame import frame
 from harness.run import generation
 from harness.run.build import build
 from harness.run.evaluate import evaluate_control
-from harness.run.generation import ScoringSetup, check_scorable
+from harness.run.generation import FEWEST, ScoringSetup, check_scorable
 from harness.run.power import measure_power
 from harness.run.prediction import predictor
 from harness.run.streams import numpy_stream
@@ -52,6 +52,39 @@ def predicting(control: str) -> ControlSpec:
 
 def test_enough_is_accepted() -> None:
     check_scorable(data())
+
+
+def test_windows_of_one_series_are_scored_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = data()
+    given = {}
+    for name in ("two_sample", "resolution", "bootstrap"):
+        function = getattr(generation, name)
+
+        def spied(*arguments, function=function, name=name, **options):
+            given[name] = arguments, options["group"]
+            return function(*arguments, **options)
+
+        monkeypatch.setattr(generation, name, spied)
+    windows = dataclasses.replace(made, group=np.arange(40) // 2)
+    setup = ScoringSetup(windows, specs.scoring())
+    scores, errors = generation.score(setup, setup.test)
+    units = len(np.unique(setup.group))
+    assert FEWEST <= units < len(setup.test)
+    for name in ("two_sample", "bootstrap"):
+        np.testing.assert_array_equal(given[name][1], setup.group)
+    np.testing.assert_array_equal(errors["group"], setup.group)
+    np.testing.assert_array_equal(given["resolution"][1], windows.group)
+    assert given["resolution"][0][1:3] == (units, units)
+    assert "p_all" in {score.name for score in scores}
+
+
+def test_windows_of_too_few_series_are_not_tested() -> None:
+    one = dataclasses.replace(data(), group=np.zeros(40, int))
+    setup = ScoringSetup(one, specs.scoring())
+    scores, _ = generation.score(setup, setup.test)
+    names = {score.name for score in scores}
+    assert "marginal_robust" in names and not any(name.startswith("p_a") for name in names)
+    assert "found 0" in str(measure_power(setup).reason)
 
 
 @pytest.mark.parametrize(
