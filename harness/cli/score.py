@@ -25,6 +25,7 @@ COLUMNS = {  # score -> heading
     "classification_robust": "classification, robust",
     "prediction_robust": "prediction, robust ↓",
     "nearest_train_ratio": "copying",
+    "band_ratio": "diversity",
 }
 TESTS = {
     "p_all": "p",

@@ -381,4 +381,6 @@ def _mean(values: pd.Series) -> float:
 
 
 def _deviation(values: pd.Series) -> float:
+    if values.nunique() == 1 < values.count():
+        return 0.0  # numpy's is 1e-17 where the mean is rounded
     return float(np.std(values.dropna().to_numpy(), ddof=1)) if values.count() > 1 else np.nan

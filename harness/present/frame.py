@@ -7,7 +7,8 @@ The columns of a record repeat in each of its lines. A record without scores has
 column          meaning
 =============== ==================================================================================
 folder          the cell's directory
-score           name of the score; `value`, `spread` and `n` are its
+score           name of the score; `value`, `spread` and `n` are its. Where a record is older than
+                the score ``band_ratio``, it is made here from the summary
 ending          how a cell ended that is not done, in a few words
 variant_of      the model that this one is a variant of
 union_grid      whether batches shared one time grid: predictions depend on others in the batch
@@ -23,11 +24,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from harness.present import files
 from harness.present.text import ending
 from harness.records import IDENTITY, Record
+from metrics.diversity import ratio
 
 WHOLE = (
     "seed", "n_train", "n_validation", "n_test", "length", "channels", "evaluator_fits",
@@ -45,6 +48,8 @@ REAL = (
 )
 YES_OR_NO = ("control", "union_grid")
 SCORE = ("score", "value", "spread", "n")
+BAND_RATIO = "band_ratio"
+OF = ("real", "fake")  # series, in summaries
 TYPES = dict.fromkeys(WHOLE, "Int64") | dict.fromkeys(REAL, float) | dict.fromkeys(YES_OR_NO, bool)
 
 
@@ -60,6 +65,8 @@ def frame(records: Mapping[Path, Record]) -> pd.DataFrame:
         fields = _fields(record) | {"folder": folder}
         # A score of no record is none; other scores without a value were not finite.
         scores = [(s.name, s.value, s.spread, s.n) for s in record.scores if s.n != 0]
+        if BAND_RATIO not in {name for name, *_ in scores}:
+            scores += [(BAND_RATIO, value, None, None) for value in _band_ratio(folder)]
         scores = scores or [(None,) * len(SCORE)]
         lines += [fields | dict(zip(SCORE, score, strict=True)) for score in scores]
     return pd.DataFrame(lines).astype(TYPES)
@@ -85,6 +92,15 @@ def _fields(record: Record) -> dict[str, Any]:
         "epoch_seconds": _epoch_seconds(record),
         "validation_loss": record.validation_loss,
     }
+
+
+def _band_ratio(folder: Path) -> list[float]:
+    """Return a cell's `metrics.diversity.band_ratio`, or nothing."""
+    arrays = files.summary(folder)
+    if "fake_low" not in arrays:
+        return []
+    found = ratio(*(np.stack([arrays[f"{of}_{end}"] for end in ("low", "high")]) for of in OF))
+    return [] if found is None else [found]
 
 
 def _json(mapping: dict[str, Any]) -> str:

@@ -21,6 +21,7 @@ from harness.errors import UserError
 from harness.records import Score
 from harness.run.streams import numpy_stream, torch_stream
 from metrics.classification import ClassificationFit, classify
+from metrics.diversity import band_ratio
 from metrics.marginal import (
     bin_counts,
     bootstrap,
@@ -158,7 +159,7 @@ def score(
         _over_fits("classification_auc", [c.auc for c in classifiers], n_test),
         _over_fits("prediction_robust", [p.mse for p in predictors], len(some_real)),
     ]
-    scores += [*_tests(setup, samples), *_memorisation(setup, samples)]
+    scores += _tests(setup, samples) + _memorisation(setup, samples) + _diversity(setup, samples)
     real_counts, generated_counts = bin_counts(some_real, some_samples)
     errors = SeriesErrors(
         real_counts=real_counts,
@@ -218,6 +219,12 @@ def _memorisation(setup: ScoringSetup, samples: Samples) -> list[Score]:
         Score(name="span_residual", value=_span(setup, samples), n=n),
         Score(name="span_residual_test", value=_span(setup, setup.test), n=n),
     ]
+
+
+def _diversity(setup: ScoringSetup, samples: Samples) -> list[Score]:
+    """How wide samples spread; nothing where the test series do not."""
+    found = band_ratio(setup.test, samples)
+    return [] if found is None else [Score(name="band_ratio", value=found, n=len(setup.test))]
 
 
 def _span(setup: ScoringSetup, series: Series) -> float:

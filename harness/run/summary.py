@@ -20,9 +20,9 @@ import numpy as np
 from jaxtyping import Float
 
 from metrics.arrays import check_series, early_steps
+from metrics.diversity import BAND
 
 EXAMPLES = 4
-BAND = (0.05, 0.95)
 
 
 def summarise(

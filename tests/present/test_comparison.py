@@ -43,6 +43,12 @@ def test_spreads_over_seeds_and_within_a_seed() -> None:
     assert (estimate["finite"], estimate["scored"], estimate["n"]) == (3, 3, 28)
 
 
+def test_equal_seeds_have_no_spread_however_their_mean_is_rounded() -> None:
+    rows = [outputs.record(seed=i, scores={"marginal_robust": (0.105, None)}) for i in range(5)]
+    (comparison,) = outputs.compare(rows)
+    assert comparison.estimate("marginal_robust").loc["ls4", "seed_spread"] == 0
+
+
 def test_a_failed_seed_is_not_in_the_mean_and_one_seed_has_no_spread() -> None:
     rows = [
         outputs.record(seed=0, scores={"marginal_robust": (1.0, None)}),

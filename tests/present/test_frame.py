@@ -4,9 +4,14 @@ import json
 import random
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+import pytest
 
+from datasets.files import save_arrays
 from harness.present import frame
+from harness.run.summary import summarise
+from metrics.diversity import band_ratio
 from tests.present import outputs
 
 
@@ -17,15 +22,30 @@ def everything() -> list:
 def test_a_line_for_each_record_and_score(tmp_path: Path) -> None:
     cells = everything()
     lines = frame.read([outputs.write_cells(tmp_path, cells)])
-    assert len(lines) == sum(max(len(cell.scores), 1) for cell in cells)
+    records = lines[lines["score"] != frame.BAND_RATIO]
+    assert len(records) == sum(max(len(cell.scores), 1) for cell in cells)
     for cell in cells:
         folder = tmp_path / cell.task / cell.dataset / cell.model / str(cell.seed)
         own = lines[lines["folder"] == folder]
+        own = own[own["score"] != frame.BAND_RATIO]
         assert own["score"].dropna().tolist() == [s.name for s in cell.scores]
         assert own["value"].dropna().tolist() == [s.value for s in cell.scores]
         assert own["status"].unique().tolist() == [cell.status]
         if not cell.scores:
             assert own[["score", "value", "spread", "n"]].isna().all(axis=None)
+
+
+def test_diversity_of_older_records_is_that_of_their_samples(tmp_path: Path) -> None:
+    older = outputs.record()
+    newer = outputs.record(model="rnn_vae", scores=outputs.scores(0.1, 0.5, 0.1, band_ratio=0.7))
+    other = outputs.record(model="sde_gan", status="failed", reason="no")
+    outputs.write_cells(tmp_path, [older, newer, other])
+    real, fake = np.random.default_rng(0).standard_normal((2, 30, 20, 1))
+    cell = tmp_path / "generation" / "solar_weekly" / "ls4" / "0"
+    save_arrays(cell / "summary.npz", summarise(real, 0.25 * fake))
+    lines = frame.read([tmp_path])
+    found = lines[lines["score"] == frame.BAND_RATIO].set_index("model")["value"].to_dict()
+    assert found == {"ls4": pytest.approx(band_ratio(real, 0.25 * fake)), "rnn_vae": 0.7}
 
 
 def test_lines_are_sorted_by_cell_whatever_the_order_of_the_records() -> None:

@@ -8,6 +8,7 @@ from harness.powers import Power
 from harness.present.best import leading
 from harness.present.comparison import Comparison, ran
 from harness.present.decisions import belongs
+from harness.present.frame import BAND_RATIO
 from harness.present.quantities import QUANTITIES
 from harness.present.tables import columns, decisions
 from harness.present.tables.scores import (
@@ -27,6 +28,7 @@ MEMORISATION = {
     "nearest_train_generated": "generated to training",
     "nearest_train_test": "test to training",
     "nearest_train_ratio": "ratio",
+    BAND_RATIO: "band, generated / test",
 }
 COMMON = ("wasserstein", "classification_accuracy", "classification_auc")  # scores of every set
 
@@ -52,7 +54,7 @@ def documents(
         Document(
             "memorisation",
             budget,
-            "Memorisation: generation",
+            "Memorisation and diversity: generation",
             [_memorisation(c, title(c, compared)) for c in shown],
             paragraphs("legends.j2", "memorisation"),
             frame[frame["score"].isin(MEMORISATION)],
@@ -82,7 +84,7 @@ def scores(c: Comparison, title: str) -> Table:
 
 
 def _memorisation(c: Comparison, title: str) -> Table:
-    """Return distances to the nearest training series."""
+    """Return distances to the nearest training series, and how far samples spread."""
     c = c.with_any(list(MEMORISATION))
     cells = {
         ("", heading): columns.scores(c, score, evaluator=False)
