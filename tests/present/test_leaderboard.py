@@ -94,6 +94,13 @@ def test_pairs_need_errors_of_both_rows(solar: Board) -> None:
     assert pairs["ls4", "rnn_vae"]["prediction"].difference == pytest.approx(-1)
 
 
+def test_diversity_and_copying_have_no_best(solar: Board) -> None:
+    group = solar.choices["Diversity and copying, best near 1"]
+    assert list(group) == ["band_ratio", "nearest_train_ratio"]
+    assert solar.columns[0]["band_ratio"].values[["ls4", "memoriser"]].notna().all()
+    assert solar.best["band_ratio"] == [""]
+
+
 def test_best_says_whether_it_is_known_to_be_ahead(solar: Board) -> None:
     (text,) = solar.best["prediction_robust"]
     assert text.startswith("best: LS4;") and "not known" in text  # one row has no errors

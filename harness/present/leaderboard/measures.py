@@ -26,6 +26,11 @@ TESTS = "Two-sample tests"
 ROBUST = "Robust scores, for conclusions"
 LITERAL = "As the paper computes and prints them"
 MEANS = "Costs, means over seeds"
+NEAR_ONE = "Diversity and copying, best near 1"
+RATIOS = {
+    "band_ratio": "how far samples spread, over how far test series do",
+    "nearest_train_ratio": "distance to training series, over that of test series",
+}
 BEST, TIED = "best", "tied"
 COSTS = {  # field of a record -> title, how a mean over seeds is printed
     "train_seconds": ("training time as it was", duration),
@@ -80,6 +85,11 @@ def measures(c: Comparison) -> Iterator[Measure]:
             values = c.estimate(key)["value"]
             yield Measure(key, TESTS, f"effect: {name}", texts, values)
     yield from _scores(c)
+    for name, title in RATIOS.items():
+        values = c.estimate(name)["value"]
+        if values.notna().any():
+            texts = columns.scores(c, name, evaluator=False)
+            yield Measure(name, NEAR_ONE, title, texts, values, ranked=False)
     yield from _costs(c)
 
 
