@@ -29,8 +29,8 @@ def page(dataset: Dataset) -> Iterator[str]:
             yield _line("", f"{what}: {found:,}")
     yield _line("parts", ", ".join(f"{part} {counts[part]}" for part in PARTS))
     if dataset.group is not None:
-        groups = len(np.unique(dataset.group))
-        yield _line("", f"drawn from {groups} groups of series, each in one part")
+        groups, tested = (len(np.unique(of)) for of in (dataset.group, dataset.group[dataset.test]))
+        yield _line("", f"drawn from {groups} groups of series, each in one part; {tested} to test")
     yield _line("normalisation", f"{meta['normalisation']}; 1 is: {meta['unit']}")
     yield _line("digests", f"data {dataset.data_digest[:12]}, split {dataset.split_digest[:12]}")
     yield ""
