@@ -37,6 +37,9 @@ from metrics.network import Unscorable
 # Version of the code that computes scores. It is raised where the same samples or predictions would
 # get other scores; the stored scores of tests/metrics/test_network.py say when.
 SCORING = 2
+# Fields of an outcome that a record has, too.
+OF_TRAINING = ("steps", "ended", "best_step", "best_validation_loss", "last_validation_loss",
+               "peak_memory_bytes", "parameters")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -160,13 +163,9 @@ def unscored(
         n_test=0,
         length=0,
         channels=0,
-        steps=0,
-        train_seconds=0.0,
         sample_seconds=0.0,
         score_seconds=0.0,
-        peak_memory_bytes=None,
-        parameters=0,
-        **circumstances(device),
+        **_training(None, device),
     )
     return Evaluated(record, {}, {})
 
@@ -206,19 +205,20 @@ def _evaluate(
         n_test=len(dataset.test),
         length=dataset.x.shape[1],
         channels=dataset.x.shape[2],
-        steps=outcome.steps if outcome else 0,
-        ended=outcome.ended if outcome else None,
-        best_step=outcome.best_step if outcome else None,
-        best_validation_loss=outcome.best_validation_loss if outcome else None,
-        last_validation_loss=outcome.last_validation_loss if outcome else None,
-        train_seconds=outcome.seconds if outcome else 0.0,
         sample_seconds=done.sampled - start,
         score_seconds=time.monotonic() - done.sampled,
-        peak_memory_bytes=outcome.peak_memory_bytes if outcome else None,
-        parameters=outcome.parameters if outcome else 0,
-        **(outcome.circumstances if outcome else circumstances(device)),
+        **_training(outcome, device),
     )
     return Evaluated(record, done.summary, done.errors, done.samples)
+
+
+def _training(outcome: Outcome | None, device: torch.device) -> dict[str, Any]:
+    """Return the fields of a record that a training leaves, or the scoring if there was none."""
+    if outcome is None:
+        nothing = {"steps": 0, "train_seconds": 0.0, "peak_memory_bytes": None, "parameters": 0}
+        return nothing | circumstances(device)
+    fields = {name: getattr(outcome, name) for name in OF_TRAINING}
+    return fields | {"train_seconds": outcome.seconds} | outcome.circumstances
 
 
 def _nothing_scored(scores: list[Score]) -> str | None:
