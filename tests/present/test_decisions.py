@@ -8,13 +8,14 @@ import pytest
 from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 
+from datasets.files import save_arrays
 from harness import records
 from harness.errors import UserError
 from harness.powers import Power
-from harness.present import decisions, figures, report, tables
+from harness.present import decisions, figures, frame, report, tables
 from harness.present.figures import decisions as heat_map
 from harness.present.tables.table import Document, Table, latex, markdown
-from harness.records import Record
+from harness.records import ERRORS, Record
 from harness.texts import write_text
 from tests.present import outputs
 from tests.present.test_tables import names, row_of
@@ -314,3 +315,11 @@ def test_weak_distances_are_grey() -> None:
 
 def test_no_heat_map_of_old_records() -> None:
     assert not list(heat_map.figures(outputs.compare(outputs.solar()), []))
+
+
+def test_windows_of_one_series_are_named(tmp_path: Path) -> None:
+    cells = outputs.write_cells(tmp_path, [outputs.tested()])
+    where = cells / "generation" / "solar_weekly" / "ls4" / "0"
+    save_arrays(where / ERRORS, {"prediction": np.ones((1, 28)), "group": np.arange(28) // 4})
+    (decided,) = [d for d in tables.documents(frame.read([cells])) if d.kind == "decisions"]
+    assert decided.tables[0].notes[0].startswith("The test series are of 7 groups")

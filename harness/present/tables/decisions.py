@@ -67,7 +67,18 @@ def table(c: Comparison, title: str, power: Power | None) -> Table:
     cells["training series:", "nearer than test"] = nearer.mask(is_training, "–")
     outside = columns.scores(c, "span_residual", seed=False, form=decimals)
     cells["training series:", "share outside span"] = outside.mask(is_training, "–")
-    return score_table(c, title, cells, [*_span_of_test(c), _tests(c), *_unlike(c), *_seen(power)])
+    notes = [*_groups(c), *_span_of_test(c), _tests(c), *_unlike(c), *_seen(power)]
+    return score_table(c, title, cells, notes)
+
+
+def _groups(c: Comparison) -> list[str]:
+    """Say how many of the test series are independent, where they are windows of fewer series."""
+    if c.groups is None:
+        return []
+    return [
+        f"The test series are of {c.groups} groups, such as windows of one series. A test takes one"
+        " series of each group, and p is twice the median of ten tests"
+    ]
 
 
 def _span_of_test(c: Comparison) -> list[str]:
