@@ -123,6 +123,17 @@ def test_settings_go_from_general_to_particular(monkeypatch: pytest.MonkeyPatch)
     assert other.training.steps == 2 and other.training.batch_size == 9
 
 
+@pytest.mark.parametrize("name", catalogue.available("models"))
+def test_a_budget_overrides_what_a_data_set_needs_in_the_length_of_the_schedule_alone(
+    name: str,
+) -> None:
+    """Since a budget's fields come last, one for small sets would win on large ones, too."""
+    content = catalogue.describe("models", name)
+    of_data = {key for own in (content.get("datasets") or {}).values() for key in own or {}}
+    for budget in (content.get("training") or {}).values():
+        assert of_data & set(budget.get("config") or {}) <= {"cosine_steps"}
+
+
 def test_a_configuration_changes_a_data_set() -> None:
     changed = settings("demo.yaml")
     assert describe_dataset(changed, "flame").shard_options["n"] == 64
