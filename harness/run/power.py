@@ -23,7 +23,7 @@ def measure_power(setup: ScoringSetup) -> Power:
     test, everything = (len(np.unique(g)) for g in (dataset.groups[dataset.test], dataset.groups))
     n = min(test, everything // 2)  # two sets are drawn
     if n < FEWEST:
-        reason = f"expected at least {FEWEST} test series that are no windows of others, found {n}"
+        reason = f"expected two sets of {FEWEST} or more series, windows of one as one, found {n}"
         return unmeasured(dataset.name, setup.scoring, reason)
     shares = power(
         dataset.x,
