@@ -150,6 +150,7 @@ def test_a_configuration_changes_a_data_set() -> None:
             {"evaluation": {"fits": 0}},
             "here: evaluation.fits: Input should be greater than or equal",
         ),
+        ({"tracking_uri": "my_runs"}, "here: tracking_uri: String should match pattern"),
         (  # with 18, the smallest p is 1/19, above the level
             {"evaluation": {"permutations": 18}},
             "here: evaluation.permutations: Input should be greater than or equal to 19, found 18",
@@ -160,6 +161,11 @@ def test_mistakes_in_the_configuration_get_one_line(change: dict, message: str) 
     with pytest.raises(UserError) as caught:
         check(Settings, configuration(**change), "here")
     assert str(caught.value).startswith(message) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("uri", ["http://127.0.0.1:5000", "sqlite:///runs.db", "databricks"])
+def test_servers_that_mlflow_knows_are_taken(uri: str) -> None:
+    assert settings(tracking_uri=uri).tracking_uri == uri
 
 
 def test_a_control_of_another_task_is_refused() -> None:
