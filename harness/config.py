@@ -122,9 +122,18 @@ class RunTimes(Strict):
 class Runtime(RunTimes):
     """The runtime experiment, figure 3, and the same for models of equal size."""
 
+    models: list[str] = Field(
+        description="names in config/models/; none where only `sizes` are to be measured"
+    )
     sizes: dict[str, RunTimes] = Field(
         {}, description="measurements of models of one size, by its name in their files"
     )
+
+    @model_validator(mode="after")
+    def _measures_something(self) -> "Runtime":
+        if not self.models and not self.sizes:
+            raise ValueError("expected models, here or in sizes, found none")
+        return self
 
 
 class DataOverride(Strict):

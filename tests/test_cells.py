@@ -150,6 +150,10 @@ def test_a_configuration_changes_a_data_set() -> None:
             {"evaluation": {"fits": 0}},
             "here: evaluation.fits: Input should be greater than or equal",
         ),
+        (
+            {"runtime": {"models": [], "lengths": [8], "limit": 1}},
+            "here: runtime: expected models, here or in sizes, found none",
+        ),
         ({"tracking_uri": "my_runs"}, "here: tracking_uri: String should match pattern"),
         (  # with 18, the smallest p is 1/19, above the level
             {"evaluation": {"permutations": 18}},

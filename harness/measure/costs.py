@@ -85,6 +85,7 @@ def _step_seconds(model: Model, dataset: Dataset, size: Size, where: torch.devic
     return seconds[1:] or seconds
 
 
+@torch.no_grad()
 def _sample_seconds(model: Model, size: Size, where: torch.device) -> float | None:
     if size.task != "generation":
         return None

@@ -7,8 +7,9 @@ training        optimiser steps (forward, backward, update); in the task generat
 reconstruction  `Model.predict`, one draw, of a batch that is shown whole
 generation      `Model.sample` of as many series
 
-A measurement ends after its number of iterations or at the time limit, whichever comes first. First
-iterations that take less than a tenth of the limit are warm-up and do not count. Where memory does
+A measurement ends after its number of iterations or at the time limit, whichever comes first. The
+first iteration, and those after it that take less than a tenth of the limit, are warm-up and do not
+count. Where memory does
 not suffice, smaller batches are tried. One channel, single precision, the settings of the model's
 file without changes by data set, or of one of its `sizes`. Nothing else should run meanwhile.
 """
@@ -246,12 +247,13 @@ def split_warm_up(seconds: list[float], most: int, limit: float) -> tuple[int, l
     """Return how many iterations are warm-up, and the seconds of the others.
 
     Warm-up are the first iterations, `most` at most, that together take less than a tenth of the
-    limit: where an iteration takes minutes, what only the first one does is lost in it.
+    limit; at least the first one, which takes memory from the operating system, where a second one
+    counts.
     """
     n, total = 0, 0.0
     for value in seconds[:most]:
         total += value
-        if total >= limit / 10:
+        if n and total >= limit / 10:
             break
         n += 1
     if n == len(seconds):  # the limit came before an iteration that counts
@@ -293,11 +295,11 @@ def iterate(job: Job, limit: float, where: torch.device) -> Iterator[Ready | Ite
     elif job.kind == "reconstruction":
         model.eval()
         batch = View(dataset, job.task).batch(dataset.train[: job.batch]).to(where)
-        function = partial(model.predict, batch, 1, generator)
+        function = torch.no_grad()(partial(model.predict, batch, 1, generator))
     else:
         model.eval()
         t = torch.linspace(0, 1, job.length, device=where)
-        function = partial(model.sample, job.batch, t, generator)
+        function = torch.no_grad()(partial(model.sample, job.batch, t, generator))
     parameters = sum(p.numel() for p in model.parameters())
     forget_peak(where)
     yield Ready(parameters, circumstances(where), peak_memory(where))

@@ -19,6 +19,8 @@ from harness.run.build import build, calibrate
 from harness.run.train import descend
 from harness.run.view import View
 
+STEP = FINAL_STEP + 1  # odd: in even steps, TimeGAN leaves its discriminator as it is
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -81,7 +83,7 @@ def training_step(
     optimisers = model.optimisers()
 
     def step() -> None:
-        for loss in model.training_step(series, FINAL_STEP, generator):
+        for loss in model.training_step(series, STEP, generator):
             if optimisers:
                 descend(loss, optimisers[loss.optimiser])
 

@@ -16,7 +16,7 @@ from harness.checks import load
 from harness.errors import UserError
 from harness.measure import lengths
 from harness.measure.lengths import Failure, Iteration, Job, Ready
-from harness.measure.timing import made_up, set_up
+from harness.measure.timing import made_up, set_up, training_step
 from harness.measurements import BATCHES, Measurement, find_run_times
 from tests.checkout import run
 from tests.present.lengths import measurement
@@ -49,6 +49,30 @@ def test_as_many_iterations_as_asked_for(monkeypatch, model: str, kinds: dict, l
         assert all(isinstance(i, Iteration) and i.seconds > 0 for i in iterations)
 
 
+@pytest.mark.parametrize("kind", ["generation", "reconstruction"])
+def test_nothing_is_kept_for_gradients_that_nobody_asks_for(monkeypatch, kind: str) -> None:
+    made: list[torch.Tensor] = []
+
+    def timed(function, where: torch.device) -> float:
+        found = function()
+        made.append(found if kind == "generation" else found.mean)
+        return 1.0
+
+    monkeypatch.setattr(lengths, "timed", timed)
+    model = {"generation": "timegan", "reconstruction": "rnn_vae"}[kind]
+    list(lengths.iterate(Job(model, 8, kind, kind, 2), 1e6, CPU))
+    assert made and not any(tensor.requires_grad for tensor in made)
+
+
+def test_a_measured_step_moves_all_parts_of_a_gan() -> None:
+    data = made_up(2, 8, channels=1)
+    model = set_up("timegan", data, "generation", CPU)
+    before = {name: value.clone() for name, value in model.named_parameters()}
+    training_step(model, data, "generation", 2, CPU)()
+    moved = {name for name, value in model.named_parameters() if not value.equal(before[name])}
+    assert {name.split(".")[0] for name in moved} == {name.split(".")[0] for name in before}
+
+
 @pytest.mark.parametrize(
     ("seconds", "most", "warm_up"),
     [
@@ -57,10 +81,10 @@ def test_as_many_iterations_as_asked_for(monkeypatch, model: str, kinds: dict, l
         ([1.0, 1.0], 10, 1),
         ([4.0, 5.0, 4.0, 4.0], 10, 2),  # a tenth of the limit is reached by the third
         ([1.0] * 5, 2, 2),
-        ([30.0, 30.0], 10, 0),
+        ([30.0, 30.0], 10, 1),  # the first one never counts where another does
     ],
 )
-def test_warm_up_is_a_tenth_of_the_limit_at_most(seconds, most: int, warm_up: int) -> None:
+def test_warm_up_is_one_iteration_or_a_tenth_of_the_limit(seconds, most: int, warm_up: int) -> None:
     assert lengths.split_warm_up(seconds, most, 100.0) == (warm_up, seconds[warm_up:])
 
 
