@@ -55,6 +55,8 @@ def train(spec: CellSpec, dataset: Dataset, directory: Path, device: torch.devic
     the program or in its use raises.
     """
     directory.mkdir(parents=True, exist_ok=True)
+    # of the code that runs, even if its files change before the training ends
+    code, begun_in = training_code_hash(spec), circumstances(device)
     try:
         with raising_out_of_memory():
             run = Run(spec, dataset, directory / CHECKPOINT, device)
@@ -73,8 +75,8 @@ def train(spec: CellSpec, dataset: Dataset, directory: Path, device: torch.devic
         peak_memory_bytes=peak_memory(device),
         parameters=sum(p.numel() for p in run.model.parameters()),
         config_hash=spec.digest,
-        code_hash=training_code_hash(spec),
-        circumstances=circumstances(device),
+        code_hash=code,
+        circumstances=begun_in,
     )
     last = run.averaged().state_dict()
     if run.best_state is None:
@@ -241,9 +243,10 @@ class Run:
                 if time.monotonic() - last_save >= 60 * self.settings.checkpoint_every:
                     self.save()
                     last_save = time.monotonic()
-        if self.ended == "frozen" and self.average is not None:
-            # the limit of the moving average, since the weights no longer move
-            self.average.module.load_state_dict(self.model.state_dict())
+        if self.ended == "frozen":
+            if self.average is not None:  # its limit, since the weights no longer move
+                self.average.module.load_state_dict(self.model.state_dict())
+            self.last_losses = self.validator.losses(self.averaged())
         return "done", None
 
     def _one_step(self) -> None:

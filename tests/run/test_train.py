@@ -23,13 +23,14 @@ from harness.catalogue import ROOT
 from harness.cells import CellSpec
 from harness.contract import Batch, Diverged, Loss, Model, Optimisation
 from harness.errors import UserError
+from harness.run import train as training
 from harness.run.build import load_trained
 from harness.run.checkpoints import read
 from harness.run.evaluate import evaluate_model
 from harness.run.generation import ScoringSetup
 from harness.run.memory import OutOfMemory, raising_out_of_memory
 from harness.run.outcome import read_outcome
-from harness.run.train import train
+from harness.run.train import Run, train
 from harness.run.view import batch_indices, steps_per_epoch
 from ls4.released import LS4
 from tests import specs
@@ -380,6 +381,37 @@ def test_a_training_ends_where_its_schedule_is_frozen(dataset, tmp_path: Path) -
     assert all(torch.equal(average[name], last[name]) for name in last)
     record = _record(without_average, dataset, tmp_path / "last")
     assert (record["ended"], record["steps"]) == ("frozen", FROZEN_AT)
+
+
+class Watched(Drifting):
+    """The same, with a validation loss that names the weights."""
+
+    def loss(self, batch: Batch, step: int, generator: torch.Generator) -> Loss:
+        return super().loss(batch, step, generator) if self.training else Loss(self.z_start.sum())
+
+
+@pytest.mark.parametrize("decay", [None, 0.99])
+def test_the_last_validation_loss_is_that_of_the_frozen_weights(
+    dataset, tmp_path: Path, decay: float | None
+) -> None:
+    spec = drifting(ema_decay=decay).model_copy(update={"class_": f"{__name__}:Watched"})
+    outcome = train(spec, dataset, tmp_path, CPU)
+    weights = load_file(tmp_path / "weights.safetensors")
+    assert outcome.ended == "frozen"
+    assert outcome.last_validation_loss == pytest.approx(weights["z_start"].sum().item(), rel=1e-6)
+
+
+def test_a_training_names_the_code_that_it_began_with(dataset, tmp_path: Path, monkeypatch) -> None:
+    def edited(run: Run) -> tuple[str, None]:
+        monkeypatch.setattr(training, "training_code_hash", lambda spec: "edited")
+        monkeypatch.setattr(training, "circumstances", lambda device: {"commit": "edited"})
+        return "done", None
+
+    spec = spec_of(steps=1)
+    code = training.training_code_hash(spec)
+    monkeypatch.setattr(Run, "steps", edited)
+    outcome = train(spec, dataset, tmp_path, CPU)
+    assert outcome.code_hash == code and outcome.circumstances["commit"] != "edited"
 
 
 @pytest.mark.parametrize("at", [10, FROZEN_AT - 1, FROZEN_AT])
