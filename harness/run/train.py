@@ -151,7 +151,7 @@ class Run:
             decay = self.settings.ema_decay
             mean = get_swa_multi_avg_fn() if decay is None else get_ema_multi_avg_fn(decay)
             self.average = AveragedModel(self.model, multi_avg_fn=mean)
-        self.validator = Validator(self.view, device)
+        self.validator = Validator(self.view, device, self.settings.batch_size)
         self.generator = torch_stream(spec, "training", device)
         self.batch_seed = seed_of(spec, "batches")
         self.step = 0

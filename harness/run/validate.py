@@ -1,7 +1,9 @@
 """The validation loss: a model's final objective on the validation series, with fixed noise.
 
 Series are put into at most 16 fixed groups; a group's loss is a mean over draws. Two states of a
-model are compared group by group: with a dozen validation series the mean alone moves by chance."""
+model are compared group by group: with a dozen validation series the mean alone moves by chance.
+On the grid ``union`` a group is as large as a batch of the training, since the records of a batch
+decide on its rows."""
 
 import math
 
@@ -28,16 +30,19 @@ class Validator:
         The data set as the task shows it.
     device : torch.device
         Where the model is.
+    batch_size : int
+        Of the training.
     """
 
-    def __init__(self, view: View, device: torch.device):
+    def __init__(self, view: View, device: torch.device, batch_size: int):
         indices = view.dataset.validation
         indices = indices[:: math.ceil(max(len(indices), 1) / MOST)]
+        groups = math.ceil(len(indices) / batch_size) if view.grid == "union" else GROUPS
         self.device = device
         self.draws = min(DRAWS, max(1, MOST // max(len(indices), 1)))
         self.batches = [
             view.batch(group).to(device)
-            for group in np.array_split(indices, max(1, min(GROUPS, len(indices))))
+            for group in np.array_split(indices, max(1, min(groups, len(indices))))
             if len(group)
         ]
 

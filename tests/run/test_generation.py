@@ -208,7 +208,7 @@ def test_a_value_that_most_resamples_lack_scores_like_any() -> None:
 def test_no_validation_series_no_validation_loss(tmp_path: Path) -> None:
     made = data(split={"seed": 0, "fractions": [0.8, 0.0, 0.2]})
     model = build(specs.cell(), made, CPU)
-    assert Validator(View(made), CPU).losses(model) is None
+    assert Validator(View(made), CPU, 4).losses(model) is None
     outcome = train(specs.cell(validate_every=1, patience=2), made, tmp_path, CPU)
     assert (outcome.status, outcome.best_validation_loss) == ("done", None)
 

@@ -100,6 +100,17 @@ def test_many_draws_with_noise_are_scored_like_the_gaussian_they_are_from(datase
         assert many[name].value == pytest.approx(one[name].value, rel=0.02)
 
 
+def test_records_on_a_union_come_in_their_own_order(dataset: Dataset) -> None:
+    """Sorted by length, short records would share a short union, unlike in training."""
+    test = dataset.test
+    length = dataset.mask[test].any(-1).sum(1)
+    assert (np.diff(length) < 0).any(), "the data set does not tell the two orders apart"
+    union = list(prediction.test_batches(View(dataset, "reconstruction", grid="union"), 2))
+    assert np.array_equal(np.concatenate(union), test) and len(union[0]) == 2
+    own = np.concatenate(list(prediction.test_batches(View(dataset, "reconstruction"), 2)))
+    assert np.array_equal(own, test[np.argsort(length, kind="stable")])
+
+
 def test_the_first_row_of_a_record_counts_as_known(dataset: Dataset) -> None:
     scores, _ = scored(View(dataset, "reconstruction"), constant([1.0]))
     x, mask = of_test(dataset)

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from datasets.synthetic import load as sines
+from harness.config import Grid
 from harness.contract import FINAL_STEP, Batch, Loss, Model, Optimisation, Shape
 from harness.run.validate import DRAWS, GROUPS, Validator, improved
 from harness.run.view import View
@@ -39,10 +40,15 @@ class Noisy(Model):
         return Loss(batch.x.mean() + self.w + torch.randn((), generator=generator))
 
 
-def validator(n: int) -> Validator:
+def validator(n: int, grid: Grid = "record") -> Validator:
     split = specs.SPLIT | {"fractions": [0.5, 0.3, 0.2]}
     data = sines([], name="s", title="S", n=n, length=8, channels=1, seed=0, split=split)
-    return Validator(View(data), CPU)
+    return Validator(View(data, grid=grid), CPU, batch_size=4)
+
+
+def test_groups_on_the_union_are_as_large_as_a_batch_of_the_training() -> None:
+    assert [len(batch.x) for batch in validator(40, "union").batches] == [4, 4, 4]
+    assert len(validator(40).batches) == 12
 
 
 def test_the_same_noise_every_time_and_the_final_objective() -> None:
