@@ -86,9 +86,8 @@ def _point(
     try:
         with raising_out_of_memory():
             model = load_trained(spec, setup.dataset, weights, device)
-            losses = Validator(view(spec, setup.dataset), device, spec.training.batch_size).losses(
-                model
-            )
+            seen = view(spec, setup.dataset)
+            losses = Validator(seen, device, spec.training.batch_size).losses(model)
             loss = None if losses is None else float(losses.mean())
             samples = generation.draw(model, spec, setup.dataset, device)
             scores, _ = generation.score(setup, samples, device)
