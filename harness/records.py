@@ -136,14 +136,19 @@ class Record(Frozen):
 
 
 def circumstances(device: torch.device) -> dict[str, Any]:
-    """Return the circumstances of a run on `device`, as fields of a record."""
+    """Return the circumstances of a run on `device`, as fields of a record.
+
+    The code is ``dirty`` where it differs from the commit, or where it has files of Python or YAML
+    that the commit lacks, such as a model of one's own.
+    """
     commit = _git("rev-parse", "HEAD")
     changes = _git("status", "--porcelain", "--untracked-files=no")
+    added = _git("ls-files", "--others", "--exclude-standard", "--", "*.py", "*.yaml", "*.yml")
     packages = ("torch", "torchdiffeq", "torchsde", "numpy", "scipy")
     return {
         "version": (ROOT / "VERSION").read_text(encoding="utf-8").strip(),
         "commit": commit or "unknown",
-        "dirty": None if changes is None else bool(changes),
+        "dirty": None if changes is None else bool(changes or added),
         "versions": {"python": platform.python_version()} | {p: version(p) for p in packages},
         "device": device_name(device),
         "threads": torch.get_num_threads(),

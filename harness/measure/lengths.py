@@ -9,9 +9,9 @@ generation      `Model.sample` of as many series
 
 A measurement ends after its number of iterations or at the time limit, whichever comes first. The
 first iteration, and those after it that take less than a tenth of the limit, are warm-up and do not
-count. Where memory does
-not suffice, smaller batches are tried. One channel, single precision, the settings of the model's
-file without changes by data set, or of one of its `sizes`. Nothing else should run meanwhile.
+count. Where memory does not suffice, smaller batches are tried. One channel, single precision, the
+settings of the model's file without changes by data set, or of one of its `sizes`. Nothing else
+should run meanwhile.
 """
 
 import multiprocessing

@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 
 from datasets.base import Dataset
 from datasets.synthetic import load as sines
+from harness import records
 from harness.catalogue import ROOT
 from harness.cells import CellSpec
 from harness.contract import Batch, Diverged, Loss, Model, Optimisation
@@ -412,6 +413,20 @@ def test_a_training_names_the_code_that_it_began_with(dataset, tmp_path: Path, m
     monkeypatch.setattr(Run, "steps", edited)
     outcome = train(spec, dataset, tmp_path, CPU)
     assert outcome.code_hash == code and outcome.circumstances["commit"] != "edited"
+
+
+@pytest.mark.parametrize(
+    ("name", "dirty"), [("mine.py", True), ("mine.yaml", True), ("samples.npz", False)]
+)
+def test_code_without_a_commit_is_dirty(tmp_path, monkeypatch, name: str, dirty: bool) -> None:
+    monkeypatch.setattr(records, "ROOT", tmp_path)
+    (tmp_path / "VERSION").write_text("0")
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
+    for arguments in (["init"], ["add", "VERSION"], ["commit", "-m", "first"]):
+        subprocess.run([*git, *arguments], check=True, capture_output=True)
+    assert records.circumstances(CPU)["dirty"] is False
+    (tmp_path / name).touch()
+    assert records.circumstances(CPU)["dirty"] is dirty
 
 
 @pytest.mark.parametrize("at", [10, FROZEN_AT - 1, FROZEN_AT])
