@@ -52,7 +52,7 @@ demo: $(READY)
 	@echo "Compare the runs in the browser:  make ui"
 
 test: $(READY)
-	$(BIN)/python -m pytest -q
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 fuzz: $(READY)
 	FUZZ=2000 $(BIN)/python -m pytest -q tests/test_fuzz.py

@@ -108,6 +108,11 @@ class Record(Frozen):
     date: str
 
     @property
+    def made_here(self) -> bool:
+        """Whether the benchmark makes the samples or predictions, and not a command or a user."""
+        return self.control or "class" in self.settings
+
+    @property
     def validation_loss(self) -> float | None:
         """Of the weights that are scored; None of a model without one loss, and of controls."""
         known = self.best_validation_loss is not None

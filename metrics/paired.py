@@ -81,6 +81,11 @@ class Interval(NamedTuple):
     enough: bool = True
 
     @property
+    def turned(self) -> "Interval":
+        """The same of the second row less the first."""
+        return Interval(-self.difference, -self.high, -self.low, self.enough)
+
+    @property
     def first_is_better(self) -> bool:
         return self.enough and self.high < 0
 

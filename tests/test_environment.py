@@ -84,6 +84,12 @@ def test_the_image_is_made_of_the_pins() -> None:
     assert python and f"python ={python[1]}\n" in (ROOT / "environment.yml").read_text()
 
 
+def test_workflows_of_ci_name_files_that_are_there() -> None:
+    text = (ROOT / ".github" / "workflows" / "ci.yml").read_text()
+    files = re.findall(r"\S+\.py\b", text)
+    assert files and all((ROOT / file).is_file() for file in files)
+
+
 def test_snakemake_is_new_enough() -> None:
     text = (ROOT / "workflow" / "Snakefile").read_text()
     (floor,) = re.findall(r'min_version\("([\d.]+)"\)', text)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from harness.records import Score
-    from harness.run.generation import ScoringSetup
+    from harness.run.generation import ScoringSetup, Series
 
 COLUMNS = {  # score -> heading
     "marginal_literal": "marginal ↓",
@@ -37,6 +37,7 @@ TESTS = {
     "effect_neighbours": "neighbours",
 }
 CONTROLS = Path("results", "controls")  # scores of controls, kept
+FAR = 5  # standard deviations off, or times as wide: samples are perhaps in other units
 WIDTH = 1000  # columns where no terminal says how many there are: nothing is cut
 SAMPLES = ".npz or .npy, (n, L, D); or .csv, one channel, a series a line"
 PREPARED: dict[str, Any] = {
@@ -76,9 +77,7 @@ def add_commands(add: Add) -> None:
     sub.add_argument(
         "--note", nargs="+", default=[], metavar="KEY=VALUE", help="settings to keep in the records"
     )
-    sub.add_argument(
-        "--budget", default="paper", help="whose tables the rows join (default: paper)"
-    )
+    sub.add_argument("--budget", default="full", help="whose tables the rows join (default: full)")
     sub.add_argument(
         "--records", type=Path, default=Path("results/own"), help="folder (default: results/own)"
     )
@@ -132,7 +131,7 @@ def score(
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
     with console.status("scoring the samples and the controls"):
         rows = scores_with_controls(setup, read, samples.name, CONTROLS)
-    show(console, setup, rows, len(read))
+    show(console, setup, rows, read)
     if out is not None:
         write_rows(out, setup, rows)
         return written([out])
@@ -140,9 +139,12 @@ def score(
 
 
 def show(
-    console: "Console", setup: "ScoringSetup", rows: Mapping[str, "Sequence[Score]"], n: int
+    console: "Console",
+    setup: "ScoringSetup",
+    rows: Mapping[str, "Sequence[Score]"],
+    samples: "Series",
 ) -> None:
-    """Print the scores of `n` samples, the first row, and of the controls."""
+    """Print the scores of samples, the first row, and of the controls."""
     from rich.table import Table
 
     from harness.present.tables.generation import own_scores
@@ -168,11 +170,15 @@ def show(
         for name in own:
             table.add_row(name, *(_number(scores[name]) for scores in scored.values()))
         console.print(table)
+    n = len(samples)
     if n != len(series):
         console.print(
-            f"The benchmark's tables score {len(series)} samples, one a test series. With {n},"
-            " classification and the noise of the marginal score differ from theirs."
+            f"The benchmark's tables score {len(series)} samples, one a test series. With {n}, all"
+            " but the marginal scores can differ much from theirs, prediction most: evaluators"
+            " learn from more or fewer series."
         )
+    if other := _other_units(setup.test, samples):
+        console.print(other)
     dataset, settings = setup.dataset, setup.evaluation
     console.print(
         "Literal scores as the paper's code computes them, then robust ones ± deviation; copying:"
@@ -181,6 +187,23 @@ def show(
         f"\nData {dataset.data_digest[:12]}, split {dataset.split_digest[:12]},"
         f" {settings.fits} evaluator fits of {settings.epochs} epochs."
     )
+
+
+def _other_units(real: "Series", samples: "Series") -> str | None:
+    """Ask about samples whose mean or spread is far from that of real series."""
+    for channel in range(real.shape[2]):
+        (mean, spread), (own_mean, own_spread) = (
+            (float(values.mean(dtype=float)), float(values.std(dtype=float)))
+            for values in (real[..., channel], samples[..., channel])
+        )
+        far = abs(own_mean - mean) > FAR * spread
+        if far or not spread / FAR < own_spread < spread * FAR:
+            return (
+                f"Channel {channel} of the samples has mean {own_mean:.3g} and standard deviation"
+                f" {own_spread:.3g}, the test series {mean:.3g} and {spread:.3g}: are the samples"
+                " in normalised units (docs/data.md)?"
+            )
+    return None
 
 
 def _number(found: "Score | None") -> str:

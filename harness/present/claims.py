@@ -18,6 +18,7 @@ from harness.config import Strict
 from harness.measurements import Kind
 from harness.present import paired, published
 from harness.present.comparison import Comparison
+from harness.present.paired import AHEAD, BEHIND
 from harness.present.quantities import quantities
 from harness.present.run_times import Study, elapsed, own_memory
 
@@ -31,7 +32,6 @@ INCOMPLETE: Verdict = "incomplete"  # rows have no record, and none that has one
 NO_SCORE: Verdict = "no score"
 VERDICTS = (REPRODUCED, NOT_REPRODUCED, UNDECIDED, INCOMPLETE, NO_SCORE)
 NO_RECORD = "no record"
-AHEAD, BEHIND = "ahead of", "behind"  # how a model stands against a row
 GROWTH = {"time": elapsed, "memory": own_memory}
 
 
@@ -254,13 +254,8 @@ def _against(c: Comparison, model: str, rival: str, quantity: str) -> str:
         sigma = c.estimate(SIGMA)["value"]
         if sigma[model] != sigma[rival]:
             return "another sigma:"
-    of = c.head["task"], quantity
-    ahead, behind = (
-        paired.better(c.cells, *pair, *of) for pair in ((model, rival), (rival, model))
-    )
-    if ahead is None or behind is None:
-        return "no errors of single series or records kept:"
-    return AHEAD if ahead else BEHIND if behind else "no difference seen from"
+    found = paired.standing(c.cells, model, rival, c.head["task"], quantity)
+    return found or "no errors of single series or records kept:"
 
 
 def _in_words(by: dict[str, list[str]]) -> str:

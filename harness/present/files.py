@@ -15,7 +15,9 @@ import pandas as pd
 from datasets.files import load_arrays
 from harness import records
 from harness.errors import UserError
+from harness.present.quantities import MUST_AGREE
 from harness.records import ERRORS, HISTORY, IDENTITY, RECORD, SUMMARY, Record
+from harness.tasks import TABLE_OF
 from harness.texts import parse_json, read_text
 from harness.traces import TRACE, Trace, read_trace
 
@@ -31,11 +33,15 @@ def record_files(folder: Path) -> list[Path]:
 def find(folders: Sequence[Path]) -> dict[Path, Record]:
     """Read the records below some folders, by their cells' directories.
 
+    A control that two folders have, on the same data and scored in the same way, is read from the
+    first one.
+
     Raises
     ------
     UserError
         If a folder is absent, there is no record, one or a file beside it is damaged, a file that
-        it names is absent, or two are of the same cell.
+        it names is absent, or two are of the same cell of a model, or of a control that was scored
+        in two ways.
     """
     for folder in folders:
         if not folder.is_dir():
@@ -51,13 +57,20 @@ def find(folders: Sequence[Path]) -> dict[Path, Record]:
     first: dict[tuple[Any, ...], Path] = {}
     for folder, record in found.items():
         other = first.setdefault(identity(record), folder)
-        if other != folder:
+        if other != folder and not _same_control(found[other], record):
             cell = "/".join(map(str, identity(record)))
             raise UserError(
                 f"expected one record of the cell {cell}, found {other / RECORD} and"
-                f" {folder / RECORD}"
+                f" {folder / RECORD}; harness compare takes both"
             )
-    return found
+    return {folder: found[folder] for folder in first.values()}
+
+
+def _same_control(one: Record, other: Record) -> bool:
+    """Whether two records are of one control, which no training can make differ."""
+    fields = ("control", "status", *MUST_AGREE[TABLE_OF[one.task]])
+    same = all(getattr(one, field) == getattr(other, field) for field in fields)
+    return one.control and same
 
 
 def identity(record: Record) -> tuple[Any, ...]:

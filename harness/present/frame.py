@@ -11,6 +11,7 @@ score           name of the score; `value`, `spread` and `n` are its. Where a re
                 the score ``band_ratio``, it is made here from the summary
 ending          how a cell ended that is not done, in a few words
 variant_of      the model that this one is a variant of
+made_here       whether the benchmark makes the samples or predictions; it can make them again
 union_grid      whether batches shared one time grid: predictions depend on others in the batch
 planned_steps   optimiser steps that the budget grants
 validation_loss of the weights that are scored
@@ -46,7 +47,7 @@ REAL = (
     "value",
     "spread",
 )
-YES_OR_NO = ("control", "union_grid")
+YES_OR_NO = ("control", "made_here", "union_grid")
 SCORE = ("score", "value", "spread", "n")
 BAND_RATIO = "band_ratio"
 OF = ("real", "fake")  # series, in summaries
@@ -87,6 +88,7 @@ def _fields(record: Record) -> dict[str, Any]:
         },
         "ending": None if record.status == "done" else ending(record.status, record.reason),
         "variant_of": record.settings.get("variant_of"),
+        "made_here": record.made_here,
         "union_grid": training.get("grid") == "union",
         "planned_steps": training.get("steps"),
         "epoch_seconds": _epoch_seconds(record),

@@ -19,6 +19,7 @@ from metrics.paired import Interval, SeriesErrors, differences, mean_difference,
 
 SUMS = {"mse": "squared", "crps": "crps"}  # of a record, by the quantity that they are of
 BOUND = "neg_elbo"  # of a record; only models with a bound have it
+AHEAD, BEHIND, NEITHER = "ahead of", "behind", "no difference seen from"
 
 
 def better(cells: pd.DataFrame, first: str, second: str, task: str, quantity: str) -> bool | None:
@@ -34,6 +35,19 @@ def better(cells: pd.DataFrame, first: str, second: str, task: str, quantity: st
     """
     found = [_better(own, other, task, quantity) for own, other in pairs(cells, first, second)]
     return None if not found or None in found else all(found)
+
+
+def standing(cells: pd.DataFrame, first: str, second: str, task: str, quantity: str) -> str | None:
+    """Return how one row stands against another one; None where a file is missing.
+
+    `AHEAD` or `BEHIND` where one of them is better in every seed, `NEITHER` otherwise.
+    """
+    ahead, behind = (
+        better(cells, *pair, task, quantity) for pair in ((first, second), (second, first))
+    )
+    if ahead is None or behind is None:
+        return None
+    return AHEAD if ahead else BEHIND if behind else NEITHER
 
 
 def row_skill(cells: pd.DataFrame, model: str, reference: str, quantity: str) -> Interval | None:
@@ -119,6 +133,9 @@ def _series_errors(folder: Path) -> SeriesErrors:
 
 @functools.cache
 def _differences(first: Path, second: Path) -> dict[str, Interval]:
+    """Return the differences of two cells; drawn in one order, so that the other agrees with it."""
+    if str(second) < str(first):
+        return {name: found.turned for name, found in _differences(second, first).items()}
     if not (has_errors(first) and has_errors(second)):
         return {}
     own, other = _series_errors(first), _series_errors(second)

@@ -41,8 +41,22 @@ def training(cell: Any) -> str | None:
     )
 
 
-def command(folder: Path) -> str:
-    """Return what trains and scores the cell in a directory again."""
+def command(cell: Any, folder: Path) -> str | None:
+    """Return what trains and scores a cell again.
+
+    Parameters
+    ----------
+    cell : Record or row of the frame of results
+    folder : Path
+        The cell's directory.
+
+    Returns
+    -------
+    str or None
+        None where a command or a user made the samples or predictions.
+    """
+    if not cell.made_here:
+        return None
     path = folder / RECORD
     path = path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
     return f"python -m harness rerun {path.as_posix()}"

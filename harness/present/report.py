@@ -173,7 +173,7 @@ def _provenance(cells: pd.DataFrame, lines: pd.DataFrame) -> list[dict[str, Any]
         cell
         | {key: json.loads(cell[key]) for key in ("versions", "settings")}
         | {"scores": scores.get(cell["folder"], [])}
-        | {"training": provenance.training(row), "command": provenance.command(cell["folder"])}
+        | {"training": provenance.training(row), "command": provenance.command(row, row.folder)}
         | {"of": f"{cell['title']}, {cell['task']}, budget {cell['budget']}"}
         for cell, row in zip(_lines(cells), cells.itertuples(), strict=True)
     ]

@@ -118,7 +118,9 @@ def seed_note(experiment: str, record: Record, folder: Path) -> str:
     said = f"{title(record)}: {record.task}, seed {record.seed}."
     trained = provenance.training(record)
     said += f" Training: {trained}." if trained else ""
-    return f"{said} Rerun: `{provenance.command(folder)}`. {_table(experiment, record)}."
+    rerun = provenance.command(record, folder)
+    said += f" Rerun: `{rerun}`." if rerun else ""
+    return f"{said} {_table(experiment, record)}."
 
 
 def experiment_note(views: Iterable[tuple[str, str]]) -> str:

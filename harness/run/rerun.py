@@ -33,12 +33,16 @@ TOLERANCE = 3  # spreads by which scores may differ where not all is the same
 
 @dataclass(frozen=True)
 class Difference:
-    """A score of the record and of the rerun; `tolerance` is None where no spread is known."""
+    """A score of the record and of the rerun; `tolerance` is None where no spread is known.
+
+    Not `in_both` are scores of one version alone.
+    """
 
     name: str
     record: float | None
     rerun: float | None
     tolerance: float | None
+    in_both: bool = True
 
     @property
     def gap(self) -> float | None:
@@ -50,6 +54,8 @@ class Difference:
     @property
     def within(self) -> bool | None:
         """Whether the two are as near as expected; None where that is not known."""
+        if not self.in_both:
+            return None
         if self.gap is None:
             return self.record == self.rerun
         if self.tolerance is None:
@@ -183,5 +189,6 @@ def compare(old: Record, new: Record, seeds: Sequence[Record] = ()) -> list[Diff
         spreads += [float(np.std(over_seeds, ddof=1))] if len(over_seeds) > 1 else []
         known = [spread for spread in spreads if spread]
         tolerance = 0.0 if equal else TOLERANCE * max(known) if known else None
-        found.append(Difference(name, values[0], values[1], tolerance))
+        in_both = name in was and name in now
+        found.append(Difference(name, values[0], values[1], tolerance, in_both))
     return found

@@ -2,12 +2,15 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from datasets.files import save_arrays
 from harness.cli import main
 from harness.errors import UserError
 from harness.present.tables import beside
 from harness.present.tables.table import Table
+from harness.records import ERRORS
 from tests.present import outputs
 
 
@@ -57,6 +60,44 @@ def test_what_may_not_be_compared_stands_apart(tmp_path: Path, change: dict, sai
     assert rows(first) == [("LS4", "mine", "full")]
     assert second.title == f"Solar Weekly: {said}"
     assert {folder for _, folder, _ in rows(second)} == {"reference"}
+
+
+def with_errors(folder: Path, model: str, errors: np.ndarray, budget: str = "full") -> Path:
+    """A cell with the prediction errors of 20 series beside its record."""
+    cell = outputs.record(model=model, budget=budget, scores=outputs.scores(0.2, 0.1, 0.5))
+    outputs.write_cells(folder, [cell])
+    where = folder / cell.task / cell.dataset / cell.model / str(cell.seed)
+    save_arrays(where / ERRORS, {"prediction": errors[None]})
+    return folder
+
+
+def test_paired_tests_say_how_an_own_row_stands(tmp_path: Path) -> None:
+    base, noise = np.linspace(1.0, 2.0, 20), 0.5 * np.tile([1.0, -1.0], 10)
+    mine = with_errors(tmp_path / "mine", "ls4", base, "smoke")
+    for model, errors in {
+        "ls4": base + 0.1,  # the same model, of another budget
+        "gp_vae": base - 0.1,
+        "latent_ode": base + noise,
+        "persistence": base + 0.2,
+    }.items():
+        reference = with_errors(tmp_path / "reference", model, errors)
+    (table,) = beside.document([mine], reference).tables
+    assert table.notes == [
+        "LS4 (smoke), robust prediction: ahead of LS4; persistence. behind GP-VAE."
+        " no difference seen from Latent ODE"
+    ]
+
+
+def test_it_says_which_rows_are_told_apart(tmp_path: Path) -> None:
+    mine = outputs.write_cells(tmp_path / "mine", [outputs.tested(p=0.34)])
+    reference = outputs.write_cells(
+        tmp_path / "reference", [outputs.tested("gp_vae", p=0.001, by=["energy"])]
+    )
+    (table,) = beside.document([mine], reference).tables
+    assert table.cells["", "told apart?"].tolist() == [
+        "not told apart (p = .34)",
+        "told apart (p = .001) by energy",
+    ]
 
 
 def test_predictions_are_compared_under_one_protocol(tmp_path: Path) -> None:

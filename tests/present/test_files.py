@@ -139,3 +139,32 @@ def test_the_copies_of_mlflow_are_no_records_of_their_own(tmp_path: Path) -> Non
     copy.parent.mkdir(parents=True)
     copy.write_bytes((cell / "record.json").read_bytes())
     assert list(files.find([folder])) == [cell]
+
+
+def test_a_control_that_two_folders_have_is_read_from_the_first(tmp_path: Path) -> None:
+    control = outputs.record(model="gaussian", scores=outputs.scores(0.1, 0.6, 0.1))
+    first, second = (
+        outputs.write_cells(tmp_path / name, [control.model_copy(update={"threads": threads})])
+        for name, threads in (("first", 1), ("second", 2))
+    )
+    assert [record.threads for record in files.find([first, second]).values()] == [1]
+    assert [record.threads for record in files.find([second, first]).values()] == [2]
+
+
+@pytest.mark.parametrize(
+    ("model", "change"),
+    [
+        ("ls4", {}),
+        ("gaussian", {"evaluator_fits": 1}),
+        ("gaussian", {"status": "failed", "reason": "why"}),
+    ],
+)
+def test_two_records_of_one_cell_are_refused(tmp_path: Path, model: str, change: dict) -> None:
+    cell = outputs.record(model=model, scores=outputs.scores(0.1, 0.6, 0.1))
+    first, second = (
+        outputs.write_cells(tmp_path / name, [one])
+        for name, one in (("first", cell), ("second", cell.model_copy(update=change)))
+    )
+    expected = f"expected one record of the cell full/generation/solar_weekly/{model}/0, found"
+    with pytest.raises(UserError, match=f"{expected}.*harness compare takes both"):
+        files.find([first, second])

@@ -174,3 +174,38 @@ def test_a_row_says_why_its_training_ended_and_what_is_scored(tmp_path: Path) ->
     assert "the weights of step 500 are scored" in text and "-0.900 (-0.500 at the end)" in text
     text = (pages / "full-generation-solar_weekly-timegan.html").read_text()
     assert "1,600 steps, since its budget asks for so many" in text and "are scored" not in text
+
+
+def test_what_was_made_elsewhere_has_no_rerun_and_no_costs_but_a_commands_time(
+    tmp_path: Path,
+) -> None:
+    made = {"added": {"file": "s0.npz"}, "command": {"command": "python mine.py"}}
+    seconds = {"added": 0.0, "command": 61.5}
+    rows = [
+        outputs.record(
+            model=model, settings=settings, steps=0, parameters=0, train_seconds=seconds[model],
+            scores=outputs.scores(0.1, 0.5, 1.0),
+        )
+        for model, settings in made.items()
+    ]  # fmt: skip
+    cells = outputs.write_cells(
+        tmp_path / "cells", [*rows, outputs.record(scores=outputs.scores(0.1, 0.5, 1.0))]
+    )
+    leaderboard.write([cells], tmp_path / "board")
+    pages = {
+        model: tmp_path / f"board/rows/full-generation-solar_weekly-{model}.html"
+        for model in (*made, "ls4")
+    }
+    reruns = {model: "harness rerun" in page.read_text() for model, page in pages.items()}
+    assert reruns == {"added": False, "command": False, "ls4": True}
+    (board,) = boards(comparisons(frame.read([cells])))
+    places = [board.rows.index.get_loc(model) for model in ("ls4", *made)]
+    shown = {
+        key: [board.entries[key][place][0][0] for place in places]
+        for key in ("train_seconds", "parameters", "steps")
+    }
+    assert shown == {
+        "train_seconds": ["62 s", "–", "62 s"],
+        "parameters": ["12,345", "–", "–"],
+        "steps": ["40", "–", "–"],
+    }

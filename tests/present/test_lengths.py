@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 
 from harness.errors import UserError
 from harness.measurements import find_run_times
@@ -95,7 +97,9 @@ def test_tables(study: Study) -> None:
     assert note.startswith("The paper says 100 times")
     rows = by_name(training)
     assert rows["LS4"][4] == "32 sˢ (batch 4)"
-    assert rows["CRU"][3:] == ["not run", "not run", "20 (at 1,280)", "–", "1.00 (80 to 1,280)"]
+    assert rows["CRU"][3:] == [
+        "not run", "not run", "20 (at 1,280)", "–", "1.00 (80 to 1,280)", "12,345"
+    ]  # fmt: skip
     assert rows["ODE²VAE"][4:7] == ["out of memory", "0.32 (at 5,120)", "–"]
     rows = by_name(reconstruction)
     assert "ODE²VAE" not in rows
@@ -125,6 +129,17 @@ def test_models_of_one_size_have_a_study_of_their_own_without_the_ratios_of_the_
     assert [len(document.tables) for document in found] == [3, 2]
     assert found[1].kind == f"{found[0].kind}_100k"
     assert "about 100k parameters" in found[1].name
+    assert ["default settings" in " ".join(document.legend) for document in found] == [True, False]
+    drawn = run_times.studies([own, equal])
+    assert [len(dotted(growth(study).axes[0])) for study in drawn] == [1, 0]
+    captions = [figure.caption for figure in figures.lengths.figures([own, equal])]
+    assert ["where the paper's claim" in text for text in captions] == [True, False]
+    assert "None" not in captions[1]
+
+
+def dotted(ax: Axes) -> list[Line2D]:
+    """Where the claim puts the baselines."""
+    return [line for line in ax.lines if line.get_linestyle() == ":"]
 
 
 def test_files_and_what_includes_them(tmp_path: Path) -> None:
@@ -185,7 +200,7 @@ def test_figure_marks_what_is_not_whole(study: Study) -> None:
     assert points(training, "o", hollow=True) == [(20480, pytest.approx(128))]
     assert points(reconstruction, "x") == [(20480, 600)]
     assert [n for n, _ in points(training, "+")] == [20480]
-    (claim,) = (line for line in training.lines if line.get_linestyle() == ":")
+    (claim,) = dotted(training)
     assert list(claim.get_ydata()) == pytest.approx([50, 200, 800, 3200, 12800])
     assert points(a_step, "o")[-1][1] == pytest.approx(20.48**1.5 / 16 / 20480)
     assert points(memory, "o")[0][1] == pytest.approx(300 + 80 / 1024)

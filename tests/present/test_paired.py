@@ -197,6 +197,12 @@ def test_errors_of_the_scores_themselves(
     of_series(tmp_path, "gaussian", series(1, n=40))
     (c,) = comparisons(frame.read([tmp_path]))
     assert beaten_by(c, "marginal") == beaten_by(c, "classification") == better
+    for name in c.quantities:  # whichever row is named first
+        one, other = (
+            paired.row_difference(c.cells, *pair, name)
+            for pair in (("ls4", "gaussian"), ("gaussian", "ls4"))
+        )
+        assert one and other and one == other.turned and one.low < one.difference < one.high
 
 
 def grouped(folder: Path, errors: dict[str, np.ndarray], group: np.ndarray) -> Comparison:

@@ -46,7 +46,8 @@ def test_an_ending_that_all_share() -> None:
 
 
 def test_paragraphs_are_lines_and_want_all_their_values() -> None:
-    first, second, *_ = paragraphs("legends.j2", "run_times", ours="LS4", batch=16, linear_from=80)
+    values = {"ours": "LS4", "batch": 16, "linear_from": 80, "size": None}
+    first, second, *_ = paragraphs("legends.j2", "run_times", **values)
     assert "batches of 16" in first and "\n" not in first + second
     with pytest.raises(jinja2.UndefinedError):
         paragraphs("captions.j2", "training")

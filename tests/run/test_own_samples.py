@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -191,7 +192,7 @@ def test_mistakes_get_one_line(tmp_path: Path, kind: str, message: str) -> None:
 def shown(setup: ScoringSetup, samples: np.ndarray) -> str:
     """Return what the command prints."""
     console = Console(record=True, width=200)
-    show(console, setup, scores_with_controls(setup, samples, "mine.npz"), len(samples))
+    show(console, setup, scores_with_controls(setup, samples, "mine.npz"), samples)
     return console.export_text()
 
 
@@ -200,6 +201,16 @@ def test_a_table_beside_the_controls(setup: ScoringSetup) -> None:
     rows = [line.split("│")[1].strip() for line in text.splitlines() if line.startswith("│")]
     assert rows == 2 * ["mine.npz", *CONTROLS]  # scores, then tests
     assert "The benchmark's tables score 8 samples" in text
+    assert "normalised units" not in text
+
+
+@pytest.mark.parametrize("change", [lambda x: 100 + x, lambda x: 20 * x, lambda x: x / 20])
+def test_samples_in_other_units_are_asked_about(setup: ScoringSetup, change: Callable) -> None:
+    samples = setup.test.copy()
+    samples[..., 1] = change(samples[..., 1])
+    text = " ".join(shown(setup, samples).split())
+    assert "Channel 1 of the samples has mean" in text
+    assert "are the samples in normalised units (docs/data.md)?" in text
 
 
 def test_samples_that_overflow_the_evaluator_get_one_line(setup: ScoringSetup) -> None:

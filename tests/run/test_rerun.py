@@ -176,6 +176,9 @@ def test_tolerance_is_zero_only_where_nothing_differs() -> None:
     new = old.model_copy(update={"scores": scores})
     assert [row.within for row in rerun.compare(old, new)] == [False, True, False]
     elsewhere = new.model_copy(update={"device": "CPU Other", "versions": {"torch": "3"}})
+    added = [*scores, Score(name="new", value=1.0)]
+    with_more = old.model_copy(update={"scores": added})
+    assert rerun.compare(old, with_more)[-1].within is None
     assert rerun.differing(old, elsewhere) == {
         "device": ("CPU Synthetic", "CPU Other"),
         "python": ("3.11.7", None),

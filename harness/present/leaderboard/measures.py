@@ -124,7 +124,10 @@ def _scores(c: Comparison) -> Iterator[Measure]:
 def _costs(c: Comparison) -> Iterator[Measure]:
     done = c.cells[c.cells["status"].eq("done") & ~c.cells["control"]]
     for field, (title, form) in COSTS.items():
-        values = done.groupby("model")[field].mean().astype(float).reindex(c.rows.index)
+        # Of what was made elsewhere, only the time of a command is known.
+        timed = field == "train_seconds"
+        known = done[done["made_here"] | (timed & done["train_seconds"].gt(0))]
+        values = known.groupby("model")[field].mean().astype(float).reindex(c.rows.index)
         texts = values.map(lambda value, form=form: "–" if pd.isna(value) else form(value))
         yield Measure(field, MEANS, title, texts, values, ranked=False)
 

@@ -126,5 +126,5 @@ def _record(cell: Any) -> dict[str, Any]:
         "cell": cell,
         "text": (cell.folder / RECORD).read_text(encoding="utf-8"),
         "training": provenance.training(cell),
-        "command": provenance.command(cell.folder),
+        "command": provenance.command(cell, cell.folder),
     }

@@ -2,7 +2,8 @@
 
 Rows of all budgets stand in one table, each with its folder and its budget, where data, split and
 settings of the scores agree (`harness.present.quantities.MUST_AGREE`). Rows of the same task and
-data set that do not agree stand in a table of their own, whose title says what differs.
+data set that do not agree stand in a table of their own, whose title says what differs. Below a
+table stands what paired tests say of each own model against the rows of the reference.
 """
 
 import os
@@ -12,10 +13,13 @@ from typing import Any
 
 import pandas as pd
 
+from harness import catalogue
 from harness.errors import UserError
-from harness.present import files
+from harness.present import files, paired
 from harness.present.comparison import Comparison, comparisons, ran
+from harness.present.decisions import decided, told_apart
 from harness.present.frame import frame
+from harness.present.paired import AHEAD, BEHIND, NEITHER
 from harness.present.quantities import MUST_AGREE
 from harness.present.tables import columns
 from harness.present.tables.scores import explain_marks, failures
@@ -57,7 +61,8 @@ def document(own_dirs: Sequence[Path], reference_dir: Path) -> Document:
         same_data = [(name, c) for name, c in others if _subject(c) == _subject(head)]
         agreeing = [(name, c) for name, c in same_data if _agrees(c, head)]
         none = f"{beside} has no row of this data set and task"
-        tables.append(_table(group + agreeing, _title(head), [] if same_data else [none]))
+        notes = _tests(group, agreeing) if same_data else [none]
+        tables.append(_table(group + agreeing, _title(head), notes))
         shown += group + agreeing
         for apart in _groups([pair for pair in same_data if not _agrees(pair[1], head)]):
             title = f"{_title(head)}: not comparable, {_differences(apart[0][1], head)}"
@@ -128,10 +133,43 @@ def _differences(c: Comparison, head: Comparison) -> str:
 def _table(group: Group, title: str, notes: Sequence[str] = ()) -> Table:
     """Return a line for each row of a group, models first, and below it how seeds ended."""
     parts = [_lines(name, c.only(c.rows.index[c.rows["run"] > 0])) for name, c in group]
-    cells = pd.concat([cells for cells, _ in parts], ignore_index=True)
+    cells = pd.concat([cells for cells, _ in parts], ignore_index=True).fillna("–")
     is_control = pd.concat([control for _, control in parts], ignore_index=True)
     ended = dict.fromkeys(f"{name}: {text}" for name, c in group for text in failures(c))
     return Table(title, cells, is_control, [*ended, *notes])
+
+
+def _tests(own: Group, others: Group) -> list[str]:
+    """Say how each own model stands against the other rows, a line for each quantity."""
+    return [
+        f"{catalogue.label(str(model))} ({c.head['budget']}), robust"
+        f" {quantity.title or quantity.name}: {found}"
+        for _, c in own
+        for model in c.models.index[c.models["done"] > 0]
+        for quantity in c.quantities.values()
+        if quantity.name != paired.BOUND  # bounds of different sigma cannot be compared
+        if (found := _standings(c, str(model), quantity.name, others))
+    ]
+
+
+def _standings(c: Comparison, model: str, quantity: str, others: Group) -> str:
+    """Say which rows a model is ahead of, which it is behind, and of which no test says either."""
+    by: dict[str, list[str]] = {AHEAD: [], BEHIND: [], NEITHER: []}
+    several = len({other.head["budget"] for _, other in others}) > 1
+    for _, other in others:
+        for rival in other.rows.index[other.rows["done"] > 0]:
+            # The two rows may be of one model: told apart by the folder, here by these names.
+            sides = zip(("own", "other"), ((c, model), (other, rival)), strict=True)
+            cells = pd.concat(
+                side.cells[side.cells["model"].eq(name)].assign(model=key)
+                for key, (side, name) in sides
+            )
+            found = paired.standing(cells, "own", "other", c.head["task"], quantity)
+            if found:
+                budget = f" ({other.head['budget']})" if several else ""
+                by[found].append(catalogue.label(str(rival)) + budget)
+    # labels hold commas
+    return ". ".join(f"{outcome} {'; '.join(rows)}" for outcome, rows in by.items() if rows)
 
 
 def _lines(name: str, c: Comparison) -> tuple[pd.DataFrame, pd.Series]:
@@ -140,6 +178,8 @@ def _lines(name: str, c: Comparison) -> tuple[pd.DataFrame, pd.Series]:
         ("", "folder"): name,
         ("", "budget"): c.head["budget"],
     }
+    if decided(c):
+        cells["", "told apart?"] = told_apart(c)
     for quantity in c.quantities.values():
         for kind, score in (("literal", quantity.literal), ("robust", quantity.robust)):
             cells[quantity.heading, kind] = columns.scores(c, score, scale=quantity.scale)

@@ -86,11 +86,13 @@ def _times(study: Study) -> list[Table]:
             if common:
                 ratios[0] = f"{study.ratio(model, kind, common)} (at {common:,})"
             ratios[1] = str(study.ratio(model, kind, length) or "–")
+        at_claimed = {(_as_long(study), f"at {length:,}"): ratios[1]}
         return {
             **_by_length(study, model, kind),
             (_as_long(study), "at the largest common length"): ratios[0],
-            (_as_long(study), f"at {length:,}"): ratios[1],
+            **(at_claimed if length in study.lengths else {}),
             ("", "slope"): str(study.growth(model, kind, elapsed) or "–"),
+            ("", "parameters"): _parameters(study, model),
         }
 
     return [
@@ -101,6 +103,12 @@ def _times(study: Study) -> list[Table]:
         )
         for kind in study.kinds()
     ]
+
+
+def _parameters(study: Study, model: str) -> str:
+    """Return a model's size; "–" where it could not be built at any length."""
+    known = {r.parameters for r in study.records if r.model == model and r.parameters}
+    return " to ".join(f"{n:,}" for n in sorted({min(known), max(known)})) if known else "–"
 
 
 def _memory(study: Study) -> list[Table]:
@@ -155,7 +163,7 @@ def _legend(study: Study) -> tuple[str, ...]:
     return (
         *paragraphs(
             "legends.j2", "run_times", ours=catalogue.label(study.ours), batch=BATCHES[0],
-            linear_from=LONG,
+            linear_from=LONG, size=study.size,
         ),
         f"Measured on {study.machine}, torch {', '.join(versions)}, {dates[0]} to {dates[-1]},"
         f" commit {', '.join(commits)}; limit of a measurement"
