@@ -84,6 +84,7 @@ class Record(Frozen):
     evaluator_fits: Count
     evaluator_epochs: Count
     draws: Count | None = None  # from each predictive distribution
+    share_draws: Count | None = None  # the same at further shares of hidden points
     protocol: dict[str, Any] = Field({})  # what interpolation and extrapolation hide
     settings: dict[str, Any]  # class, config and training as resolved; variant_of
     # cost

@@ -253,6 +253,7 @@ def _identity(spec: Spec, scoring: Scoring) -> dict[str, Any]:
         "evaluator_epochs": evaluation.epochs if generates else 0,
         "scoring": SCORING,
         "draws": None if generates else evaluation.draws,
+        "share_draws": evaluation.share_draws if spec.task == "interpolation" else None,
         "protocol": spec.protocol.model_dump(mode="json") if spec.protocol else {},
         "settings": settings,
     }

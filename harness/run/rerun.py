@@ -115,7 +115,10 @@ def _evaluation(record: Record, where: str) -> Evaluation:
         return check(Evaluation, known, where)
     found = (re.fullmatch(HIDDEN, score.name) for score in record.scores)
     shares = [int(match[1]) / 100 for match in found if match]
-    return check(Evaluation, {"draws": record.draws, "shares": shares}, where)
+    known = {"draws": record.draws, "shares": shares}
+    # absent from earlier records
+    known |= {} if record.share_draws is None else {"share_draws": record.share_draws}
+    return check(Evaluation, known, where)
 
 
 def check_data(record: Record, dataset: Dataset) -> None:

@@ -49,7 +49,7 @@ CELLS: dict[str, Spec] = {
 
 
 def once(spec: Spec, dataset: Dataset, folder: Path) -> Record:
-    scoring = specs.scoring(draws=3, shares=[0.1, 0.7])
+    scoring = specs.scoring(draws=3, shares=[0.1, 0.7], share_draws=4)
     return rerun.rerun(spec, scoring, dataset, folder, CPU).record
 
 
