@@ -85,12 +85,15 @@ def pairs(cells: pd.DataFrame, first: str, second: str) -> list[tuple[Path, Path
 
     A control has one seed, which stands against every seed of a model.
     """
-    done = cells[cells["status"].eq("done")]
+    # Lists, since selecting from the frame takes a hundred times longer.
+    columns = (cells[name].tolist() for name in ("model", "status", "seed", "folder"))
+    lines = list(zip(*columns, strict=True))
     own, other = (
-        done[done["model"].eq(name)].set_index("seed")["folder"] for name in (first, second)
+        {seed: folder for model, status, seed, folder in lines if (model, status) == (name, "done")}
+        for name in (first, second)
     )
-    same = set(own.index) == set(other.index)
-    return [(own[i], other[j]) for i in own.index for j in other.index if i == j or not same]
+    same = set(own) == set(other)
+    return [(own[i], other[j]) for i in own for j in other if i == j or not same]
 
 
 def has_errors(folder: Path) -> bool:
