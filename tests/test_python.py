@@ -87,6 +87,9 @@ def test_a_trained_cell_predicts_its_test_records(folder: Path, tmp_path: Path) 
 def test_mistakes_get_one_line(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"cell\.json: no such file"):
         load_cell(tmp_path)
+    alone = ROOT / "results" / "reference" / "full" / "generation" / "solar_weekly" / "ls4" / "0"
+    with pytest.raises(UserError, match=r"found a record alone, without weights; train it again"):
+        load_cell(alone)
     control = specs.write(specs.control("gaussian"), tmp_path / "control")
     with pytest.raises(UserError, match="expected the cell of a model, found the control gaussian"):
         load_cell(control)

@@ -11,7 +11,7 @@ from jaxtyping import Float32
 from datasets.base import Dataset
 from datasets.errors import DataError
 from harness import records
-from harness.cells import CellSpec, prepared_data, read_cell
+from harness.cells import CELL_FILE, CellSpec, prepared_data, read_cell
 from harness.contract import Batch, Model, Prediction
 from harness.errors import UserError
 from harness.run.build import load_trained
@@ -123,6 +123,12 @@ def load_cell(directory: str | Path, data: str | Path | None = None) -> TrainedC
         data are missing, damaged or, by the record where there is one, other than it was scored on.
     """
     directory = Path(directory)
+    record = directory / records.RECORD
+    if record.is_file() and not (directory / CELL_FILE).is_file():
+        raise UserError(
+            f"{directory}: expected a trained cell, found a record alone, without weights; train it"
+            f" again: python -m harness rerun {record}"
+        )
     spec = read_cell(directory)
     if not isinstance(spec, CellSpec):
         found = f"the {spec.kind} {spec.model}"
@@ -147,7 +153,7 @@ def load_cell(directory: str | Path, data: str | Path | None = None) -> TrainedC
         raise UserError(
             f"{prepared}: expected the data set {spec.dataset!r}, found {dataset.name!r}"
         )
-    if (record := directory / records.RECORD).is_file():
+    if record.is_file():
         check_data(records.read(record), dataset)
     model = load_trained(spec, dataset, directory / WEIGHTS, torch.device("cpu"))
     return TrainedCell(spec, dataset, model)
