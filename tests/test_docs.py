@@ -126,7 +126,7 @@ def test_example_of_a_command_and_of_added_rows(tmp_path: Path) -> None:
     record = json.loads((cell / "record.json").read_text())
     assert record["status"] == "done" and record["settings"]["files"] == ["mine.py"]
     assert "mine" in (checkout / "results" / "smoke" / "tables" / "table1_smoke.csv").read_text()
-    for name, table in {"elsewhere": "table1_paper", "zero": "table2_paper"}.items():
+    for name, table in {"elsewhere": "table1_full", "zero": "table2_full"}.items():
         assert name in (checkout / "results" / "own" / "tables" / f"{table}.csv").read_text()
     with sqlite3.connect(checkout / "results" / "mlflow" / "mlflow.db") as database:
         tracked = database.execute("select value from params where key = 'command'").fetchall()
