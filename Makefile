@@ -26,14 +26,14 @@ help:
 	@echo "make ui RESULTS=FOLDER      the same with the records below a folder, such as results/reference"
 	@echo "make compare RECORDS=FOLDER rows of your own beside the reference"
 	@echo "make data                   download all data sets"
-	@echo "make reference              train and score the reference results; some 30 hours on 2 cores"
+	@echo "make reference              train and score the reference results; a day or two on 2 cores"
 	@echo "make runtime                measure the reference run times, figure 3; hours, run nothing beside"
 	@echo "make tables                 tables and figures from the reference records, also in README.md"
 	@echo "make schemas                write workflow/schemas/ after a change of harness/config.py"
 	@echo "make site                   documentation and leaderboard, results/site/index.html"
 	@echo "make pictures               docs/images/ from site, report and MLflow; needs Chromium"
 	@echo "make lint                   format, style and types"
-	@echo "make lock                   write requirements.lock, the environment of the reference records"
+	@echo "make lock                   write requirements.lock, the environment of the reference records on CPUs"
 	@echo "Options: PYTHON=python3.12 for the set-up, CORES=2 for demo and reference"
 
 $(READY): requirements.txt requirements-dev.txt
@@ -123,9 +123,9 @@ lint: $(READY)
 	$(BIN)/snakemake --lint
 	$(BIN)/pyright
 
-# Where the reference records are made: these versions belong to them.
+# Where the reference records are made on CPUs: these versions belong to them.
 lock: $(READY)
-	@{ echo "# Every package of the environment that made the reference records: Python" \
+	@{ echo "# Every package of the environment that made the reference records on CPUs: Python" \
 	    "$$($(BIN)/python -c 'import platform; print(platform.python_version())'), Linux, x86-64."; \
 	echo "# Written by make lock. To build it again (torch+cpu is the build without CUDA):"; \
 	echo "#   pip install -r requirements.txt -c requirements.lock \\"; \

@@ -149,6 +149,22 @@ def model(name: str) -> ModelFile:
     return found
 
 
+def settings(name: str, size: str | None = None) -> dict[str, Any]:
+    """Return a model's class and config without changes by data set, at one of its file's sizes.
+
+    Raises
+    ------
+    UserError
+        If the model has no such size.
+    """
+    file = model(name)
+    if size is not None and size not in file.sizes:
+        known = ", ".join(file.sizes) or "none"
+        raise UserError(f"config/models/{name}.yaml: sizes: expected {size!r}, found {known}")
+    config = file.config | (file.sizes[size] if size else {})
+    return {"class": file.class_, "config": config}
+
+
 @functools.cache
 def command(name: str) -> CommandFile:
     """Return the description of a model that is a command; see `describe` for what is refused."""

@@ -24,6 +24,7 @@ from harness.tasks import HIDING, Task
 from harness.texts import digest
 
 CELL_FILE = "cell.json"
+RUN = "snakemake --cores all --configfile GRID"  # in messages; a cell may be of any grid
 # Fields of a cell that change no result: how often a training is saved, where its row stands.
 WITHOUT_EFFECT: dict[str, Any] = {"variant_of": True, "training": {"checkpoint_every"}}
 
@@ -128,6 +129,10 @@ class Scoring(Strict):
         used = {"fits", "epochs"} if task == "generation" else {"draws", "shares", "share_draws"}
         return digest(self.evaluation.model_dump(mode="json", include=used))
 
+    def digest_of(self, spec: Spec) -> str:
+        """Identify the settings that a cell's scores depend on: its own, and those of its task."""
+        return digest([spec.digest, self.digest_for(spec.task)])
+
 
 def read_cell(directory: Path) -> Spec:
     """Read the description of a cell from its directory.
@@ -139,7 +144,7 @@ def read_cell(directory: Path) -> Spec:
     """
     path = directory / CELL_FILE
     if not path.is_file():
-        raise UserError(f"{path}: no such file; the workflow writes it: snakemake --cores all")
+        raise UserError(f"{path}: no such file; the workflow writes it: {RUN}")
     return check_json(_CellFile, path, "the description of a cell").root
 
 

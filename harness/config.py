@@ -161,9 +161,9 @@ class Settings(Strict):
     )
     tracking_uri: str | None = Field(
         None,
-        pattern=r"^([a-z][a-z0-9+]*://.|databricks$)",
-        description="MLflow server, such as http://127.0.0.1:5000, or databricks; by default an"
-        " SQLite file under results",
+        pattern=r"^(sqlite|https?|postgresql|mysql|mssql)(\+\w+)?://.",
+        description="MLflow server or database, such as http://127.0.0.1:5000; by default an SQLite"
+        " file under results",
     )
     container: str | None = Field(
         None, description="image that jobs run in with --sdm apptainer, made from Dockerfile"

@@ -18,7 +18,7 @@ class Point(Frozen):
 
 
 class Trace(Frozen):
-    """The content of ``trace.json``."""
+    """The content of ``trace.json``; `config_hash` is that of the cell's record."""
 
     format: int = 1
     config_hash: str

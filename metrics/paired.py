@@ -67,10 +67,14 @@ class SeriesErrors(NamedTuple):
 
 
 class Interval(NamedTuple):
-    """A difference, first row less second, and the ends of its interval; lower is better.
+    """What two rows differ by, and the ends of its interval.
 
     Attributes
     ----------
+    difference : float
+        First row less second, so that the first is better below 0; of `skill`, the skill, which is
+        better above 0.
+    low, high : float
     enough : bool
         Whether `FEWEST` or more units were drawn again. With fewer, no row is better.
     """

@@ -187,9 +187,9 @@ def resolution(
     """Return the limit of each distance that 95 % of pairs of sets of real series stay below.
 
     A pair is two disjoint sets of `n` and `m` series, drawn without replacement, at most one of
-    each group. If there are not so many, both sets are made smaller in proportion; smaller sets are
-    farther apart by chance, so effects are understated then. More than 200 count as 200, as in
-    `two_sample`.
+    each group. If there are not so many, both sets are made smaller in proportion, to no fewer than
+    2; smaller sets are farther apart by chance, so effects are understated then. More than 200
+    count as 200, as in `two_sample`.
 
     Parameters
     ----------
@@ -219,7 +219,7 @@ def resolution(
     series, units = _thinned(series), len(np.unique(group))
     n, m = min(n, LARGE), min(m, LARGE)
     if n + m > units:
-        n, m = (units * size // (n + m) for size in (n, m))
+        n, m = (min(max(units * size // (n + m), 2), units - 2) for size in (n, m))
     if min(n, m) < 2:
         raise ValueError(f"series: expected two sets of 2 or more, found {n} and {m}")
     rng = np.random.default_rng(seed)

@@ -155,6 +155,8 @@ def test_a_configuration_changes_a_data_set() -> None:
             "here: runtime: expected models, here or in sizes, found none",
         ),
         ({"tracking_uri": "my_runs"}, "here: tracking_uri: String should match pattern"),
+        ({"tracking_uri": "databricks"}, "here: tracking_uri: String should match pattern"),
+        ({"tracking_uri": "ftp://server"}, "here: tracking_uri: String should match pattern"),
         (  # with 18, the smallest p is 1/19, above the level
             {"evaluation": {"permutations": 18}},
             "here: evaluation.permutations: Input should be greater than or equal to 19, found 18",
@@ -167,7 +169,9 @@ def test_mistakes_in_the_configuration_get_one_line(change: dict, message: str) 
     assert str(caught.value).startswith(message) and "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("uri", ["http://127.0.0.1:5000", "sqlite:///runs.db", "databricks"])
+@pytest.mark.parametrize(
+    "uri", ["http://127.0.0.1:5000", "sqlite:///runs.db", "postgresql+psycopg://me@server/runs"]
+)
 def test_servers_that_mlflow_knows_are_taken(uri: str) -> None:
     assert settings(tracking_uri=uri).tracking_uri == uri
 

@@ -32,6 +32,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_yaml(checkout / "config" / "datasets" / "my-series.yaml", description)
     absent = description | {"files": ["data/absent.npy"]}
     write_yaml(checkout / "config" / "datasets" / "absent.yaml", absent)
+    write_yaml(checkout / "config" / "datasets" / "long-season.yaml", description | {"season": 8})
     for name in ("my-series", "absent"):
         grid = {"budget": "smoke", "grid": [BLOCK | {"datasets": [name]}]}
         write_yaml(checkout / "config" / f"{name}.yaml", grid)
@@ -61,6 +62,11 @@ def test_an_absent_file_is_refused_when_the_graph_is_planned(checkout: Path) -> 
         ("absent", "error: data/absent.npy: expected a file that is there, or a path of"),
         ("flame", "error: flame: expected a data set that is read from files, found a made one"),
         ("nothing", "error: unknown dataset 'nothing'"),
+        (
+            "long-season",
+            "error: config/datasets/long-season.yaml: season: expected less than 8 time steps,"
+            " found 8",
+        ),
     ],
 )
 def test_check_data_refuses_in_one_line(checkout: Path, dataset: str, message: str) -> None:

@@ -94,7 +94,9 @@ def test_mistakes_get_one_line(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="expected the cell of a model, found the control gaussian"):
         load_cell(control)
     new = specs.write(specs.cell(), tmp_path / "a" / "b" / "c" / "new")
-    with pytest.raises(UserError, match=r"train\.json: no such file; make it: snakemake"):
+    with pytest.raises(
+        UserError, match=r"train\.json: no such file; make it from its grid: snakemake"
+    ):
         load_cell(new)
     with pytest.raises(UserError, match=r"none\.npz: no such file"):
         load_cell(folder, tmp_path / "none.npz")

@@ -121,6 +121,10 @@ def test_configurations_that_change_a_data_set_keep_it_apart() -> None:
         ({"grid": [MICRO["grid"][0] | {"models": ["ls5"]}]}, "unknown model 'ls5': expected one"),
         ({"runtime": {"models": ["ls5"]}}, "unknown model 'ls5': expected one"),
         (
+            {"runtime": {"sizes": {"7T": {"models": ["ls4"], "lengths": [8], "limit": 1}}}},
+            "config/models/ls4.yaml: sizes: expected '7T', found ",
+        ),
+        (
             {"runtime": {"lengths": [0]}},
             "configuration: runtime.lengths.0: Input should be greater",
         ),
@@ -506,3 +510,8 @@ def test_whole_run_of_figure_3(tmp_path: Path) -> None:
     made = (results / "figure3").iterdir()
     kinds = {path.suffix for path in made if not path.name.startswith(".")}  # Snakemake's
     assert kinds == {".csv", ".md", ".tex", ".pdf", ".png", ".json"}
+    # other settings are other run times
+    model = checkout / "config" / "models" / "rnn_vae.yaml"
+    model.write_text(model.read_text().replace("\nconfig:\n", "\nconfig:\n  latents: 4\n"))
+    again = planned(snakemake(checkout, "figure3", "-n", "--configfile", str(file)))
+    assert again["measure"] == 2

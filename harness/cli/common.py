@@ -35,7 +35,7 @@ RECORDS: dict[str, Any] = {
     "type": Path,
     "nargs": "+",
     "required": True,
-    "help": "folders, below which all record.json and runtime/*/*.json are read",
+    "help": "folders, below which all records of cells, run times and powers are read",
 }
 OUT: dict[str, Any] = {"type": Path, "required": True, "help": "file to write"}
 OUT_FOLDER: dict[str, Any] = OUT | {"help": "folder to write into"}

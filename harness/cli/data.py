@@ -181,19 +181,31 @@ def raw_files(description: DatasetFile, data: Path, mirror: Path | None) -> list
 
 
 def load_dataset(name: str, description: DatasetFile, files: list[Path]) -> "Dataset":
-    """Call a data set's loader."""
+    """Call a data set's loader.
+
+    Raises
+    ------
+    DataError
+        If the files are not what it expects.
+    UserError
+        If its options, or the description's season, do not fit.
+    """
     from harness.checks import check_options, load
     from harness.grid import GIVEN
 
-    where = f"config/datasets/{name}.yaml: options"
-    check_options(description.loader, description.options, where, GIVEN)
-    return load(description.loader)(
+    where = f"config/datasets/{name}.yaml"
+    check_options(description.loader, description.options, f"{where}: options", GIVEN)
+    made = load(description.loader)(
         files,
         name=name,
         title=description.title,
         split=description.split.model_dump(),
         **description.options,
     )
+    season, length = description.season, made.x.shape[1]
+    if season is not None and season >= length:
+        raise UserError(f"{where}: season: expected less than {length} time steps, found {season}")
+    return made
 
 
 def open_dataset(name: str, prepared: Path | None, data: Path, mirror: Path | None) -> "Dataset":

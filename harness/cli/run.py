@@ -138,13 +138,17 @@ def power(data: Path, description: Path, evaluation: Path, out: Path) -> int:
     from datasets.base import Dataset, Unavailable
     from harness import records
     from harness.run.generation import ScoringSetup
+    from harness.run.memory import OutOfMemory, raising_out_of_memory
     from harness.run.power import measure_power, unmeasured
 
     scoring = read_scoring(description, evaluation)
     try:
-        dataset = Dataset.load(data)
+        with raising_out_of_memory():
+            dataset = Dataset.load(data)
     except Unavailable as missing:
         found = unmeasured(data.stem, scoring, str(missing))
+    except OutOfMemory as error:
+        found = unmeasured(data.stem, scoring, f"reading the data: {error}")
     else:
         found = measure_power(ScoringSetup(dataset, scoring))
     records.write(found, out)
@@ -157,6 +161,7 @@ def trace(cell: Path, steps: list[int], data: Path, description: Path, evaluatio
     from harness.cells import CellSpec, read_cell
     from harness.run.devices import device
     from harness.run.generation import ScoringSetup
+    from harness.run.memory import OutOfMemory, raising_out_of_memory
     from harness.run.trace import trace, untraced
 
     spec = read_cell(cell)
@@ -164,9 +169,12 @@ def trace(cell: Path, steps: list[int], data: Path, description: Path, evaluatio
         raise UserError(f"{cell}: expected a model's cell of generation, found {spec.model}")
     scoring = read_scoring(description, evaluation)
     try:
-        dataset = Dataset.load(data)
+        with raising_out_of_memory():
+            dataset = Dataset.load(data)
     except Unavailable as missing:
-        found = untraced(spec, steps, str(missing), cell)
+        found = untraced(spec, scoring, steps, str(missing), cell)
+    except OutOfMemory as error:
+        found = untraced(spec, scoring, steps, f"reading the data: {error}", cell)
     else:
         with device() as where:
             found = trace(spec, ScoringSetup(dataset, scoring), steps, cell, where)

@@ -17,6 +17,7 @@ from datasets.progress import progress
 from harness import catalogue
 from harness.checks import load
 from harness.contract import Model
+from harness.errors import UserError
 from harness.measure.timing import alone, made_up, quartiles, set_up, timed, training_step
 from harness.measurements import SAMPLES, Cost, Size
 from harness.records import circumstances
@@ -38,15 +39,18 @@ def measure_models(out: Path, only: list[str] | None = None) -> list[Cost]:
         File of the record, JSON.
     only : list of str or None
         Names in config/models/; by default all that are no variant of another one.
+
+    Raises
+    ------
+    UserError
+        For an unknown name, and one that has neither task.
     """
     every = [n for n in catalogue.trained() if not catalogue.model(n).variant_of]
-    names = only or every
-    jobs = [
-        (name, size)
-        for size in SIZES
-        for name in names
-        if size.task in load(catalogue.model(name).class_).tasks
-    ]
+    able = {name: load(catalogue.model(name).class_).tasks for name in only or every}
+    jobs = [(name, size) for size in SIZES for name, tasks in able.items() if size.task in tasks]
+    if left_out := {*(only or [])} - {name for name, _ in jobs}:
+        tasks = " or ".join(size.task for size in SIZES)
+        raise UserError(f"bench: expected models of {tasks}, found {', '.join(sorted(left_out))}")
     costs = []
     with progress() as bar:
         for name, size in bar.track(jobs, description="cost of models"):

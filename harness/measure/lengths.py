@@ -26,10 +26,11 @@ from typing import Any, Literal
 
 import torch
 
+from harness import catalogue
 from harness.checks import load
 from harness.contract import Diverged, Task
 from harness.errors import UserError
-from harness.measure.timing import made_up, quartiles, set_up, settings, timed, training_step
+from harness.measure.timing import made_up, quartiles, set_up, timed, training_step
 from harness.measurements import BATCHES, ITERATIONS, Kind, Measurement, RunTime
 from harness.records import Status, circumstances
 from harness.run.devices import device
@@ -110,7 +111,7 @@ def measure_length(
     UserError
         If there is no such model or size, or it cannot have this length.
     """
-    chosen = settings(model, size)
+    chosen = catalogue.settings(model, size)
     class_ = chosen["class"]
     begun: list[Ready] = []
     measurements = [
@@ -159,7 +160,7 @@ def _measure_fitting_batch(job: Job, limit: float, begun: list[Ready]) -> Measur
         if found.status != "oom":
             break
         too_large.append(f"batch {batch}: {found.reason}")
-    if too_large and found.reason not in too_large:
+    if too_large:
         reasons = too_large if found.status == "oom" else [*too_large, found.reason]
         found = found.model_copy(update={"reason": "; ".join(r for r in reasons if r)})
     return found

@@ -14,7 +14,6 @@ from datasets.synthetic import load as sines
 from harness import catalogue
 from harness.cells import CellSpec
 from harness.contract import FINAL_STEP, Model, Task
-from harness.errors import UserError
 from harness.run.build import build, calibrate
 from harness.run.train import descend
 from harness.run.view import View
@@ -40,33 +39,17 @@ def made_up(batch: int, length: int, channels: int, observed: float = 1.0) -> Da
     )
 
 
-def settings(name: str, size: str | None = None) -> dict[str, Any]:
-    """Return a model's class and config without changes by data set, at one of its file's sizes.
-
-    Raises
-    ------
-    UserError
-        If the model has no such size.
-    """
-    file = catalogue.model(name)
-    if size is not None and size not in file.sizes:
-        known = ", ".join(file.sizes) or "none"
-        raise UserError(f"config/models/{name}.yaml: sizes: expected {size!r}, found {known}")
-    config = file.config | (file.sizes[size] if size else {})
-    return {"class": file.class_, "config": config}
-
-
 def set_up(
     name: str, dataset: Dataset, task: Task, where: torch.device, size: str | None = None
 ) -> Model:
-    """Build a model with its `settings`, and calibrate it."""
+    """Build a model with the settings of its file, and calibrate it."""
     spec = {
         "task": task,
         "dataset": dataset.name,
         "model": name,
         "seed": 0,
         "budget": "none",
-        **settings(name, size),
+        **catalogue.settings(name, size),
         "training": {"steps": 1, "batch_size": 1},
     }
     model = build(CellSpec.model_validate(spec), dataset, where)

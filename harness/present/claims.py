@@ -326,7 +326,8 @@ def _faster(claim: Faster, study: Study, kind: Kind) -> Finding:
         verdict = REPRODUCED
     else:
         verdict = UNDECIDED
-    return Finding(claim.id, of, "time", verdict, because if known else NO_RECORD, remarks)
+    because = because if known else _without(unknown, study)
+    return Finding(claim.id, of, "time", verdict, because, remarks)
 
 
 def _exponent(claim: Exponent, study: Study, kind: Kind, of: str) -> Finding:
@@ -341,15 +342,24 @@ def _exponent(claim: Exponent, study: Study, kind: Kind, of: str) -> Finding:
         verdict = NOT_REPRODUCED
     elif not set(unknown) <= set(study.models):
         verdict = INCOMPLETE
+    elif known and not unknown:
+        verdict = REPRODUCED
     else:
-        verdict = UNDECIDED if unknown else REPRODUCED
-    because = because if known else NO_RECORD
+        verdict = UNDECIDED
+    because = because if known else _without(unknown, study)
     return Finding(claim.id, f"exponent of {kind}", of, verdict, because, remarks)
 
 
 def _able(claim: Faster | Exponent, study: Study, kind: Kind) -> list[str]:
     """Return the rows of a claim without those that were measured and do not have the task."""
     return [n for n in claim.rows if n not in study.models or kind in study.kinds(n)]
+
+
+def _without(unknown: Sequence[str], study: Study) -> str:
+    """Say why none of a claim's rows has a value."""
+    if not unknown:
+        return "no row has this task"
+    return "no measurement is done" if set(unknown) <= set(study.models) else NO_RECORD
 
 
 def frame(found: Sequence[Finding]) -> pd.DataFrame:

@@ -247,7 +247,7 @@ def _identity(spec: Spec, scoring: Scoring) -> dict[str, Any]:
         "seed": spec.seed,
         "budget": spec.budget,
         "control": isinstance(spec, ControlSpec),
-        "config_hash": digest([spec.digest, scoring.digest_for(spec.task)]),
+        "config_hash": scoring.digest_of(spec),
         "title": scoring.dataset.title,
         "evaluator_fits": evaluation.fits if generates else 0,
         "evaluator_epochs": evaluation.epochs if generates else 0,

@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from datasets.files import replacing, sha256
-from harness.cells import CellSpec
+from harness.cells import RUN, CellSpec
 from harness.checks import check_json, write_checked
 from harness.errors import UserError
 from harness.records import HISTORY, Ending, Status, verify
@@ -102,7 +102,7 @@ def read_weights(path: Path) -> State:
 
 def make_again(path: Path) -> str:
     """Return the end of a message: the command that makes a training's output again."""
-    return f"make it again with: snakemake --cores all --force -- {path}"
+    return f"make it again from its grid: {RUN} --force -- {path}"
 
 
 def _digest(state: State) -> str:

@@ -38,7 +38,7 @@ def measure_power(setup: ScoringSetup) -> Power:
 
 
 def unmeasured(name: str, scoring: Scoring, reason: str) -> Power:
-    """Return the record of a data set that cannot be had."""
+    """Return the record of a data set that cannot be had, or not be read."""
     return _power(scoring, name, "", 0, {}, reason)
 
 

@@ -250,7 +250,8 @@ def evidence(
 ) -> tuple[list[Score], dict[str, np.ndarray]]:
     """Return the negative ELBO of the test records in nats, and its parts; none without a bound.
 
-    The floor is the likelihood of a model that predicts every target exactly.
+    The floor is the likelihood of a model that predicts every target exactly with the fixed
+    deviation ``config.sigma``; models whose settings have no `sigma` have none.
 
     Returns
     -------
@@ -269,7 +270,7 @@ def evidence(
         counts.append(batch.target.sum((1, 2)).double())
     kl, nll = (torch.cat(column).numpy() for column in zip(*parts, strict=True))
     n_values = torch.cat(counts).numpy()
-    sigma = model.config.sigma
+    sigma = getattr(model.config, "sigma", None)
 
     def mean(name: str, values: Float[np.ndarray, "n"]) -> Score:
         spread = float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None
@@ -281,9 +282,10 @@ def evidence(
         Score(name="neg_elbo_per_value", value=per_value, n=int(n_values.sum())),
         mean("neg_elbo_kl", kl),
         mean("neg_elbo_nll", nll),
-        mean("neg_elbo_floor", np.asarray(likelihood_floor(n_values, sigma))),
-        Score(name="neg_elbo_sigma", value=sigma),
     ]
+    if sigma is not None:
+        floor = np.asarray(likelihood_floor(n_values, sigma))
+        scores += [mean("neg_elbo_floor", floor), Score(name="neg_elbo_sigma", value=sigma)]
     return scores, {"neg_elbo": kl + nll}
 
 

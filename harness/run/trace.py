@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from harness.cells import CellSpec
+from harness.cells import CellSpec, Scoring
 from harness.contract import Diverged
 from harness.records import write
 from harness.run import generation
@@ -49,20 +49,22 @@ def trace(
         with raising_out_of_memory():
             run = Run(spec, setup.dataset, folder / CHECKPOINT, device)
     except OutOfMemory as error:
-        return untraced(spec, steps, f"building the model: {error}", directory)
+        return untraced(spec, setup.scoring, steps, f"building the model: {error}", directory)
     _, reason = run.steps(until=max(steps), keep=steps, kept=folder)
     points = [_point(spec, setup, step, folder, device, reason) for step in sorted(steps)]
     shutil.rmtree(folder, ignore_errors=True)  # there is none if no step was kept
-    return _write(spec, points, directory)
+    return _write(spec, setup.scoring, points, directory)
 
 
-def untraced(spec: CellSpec, steps: list[int], reason: str, directory: Path) -> Trace:
+def untraced(
+    spec: CellSpec, scoring: Scoring, steps: list[int], reason: str, directory: Path
+) -> Trace:
     """Write the trace of a cell whose data cannot be had, or not be read."""
-    return _write(spec, [_lost(step, reason) for step in sorted(steps)], directory)
+    return _write(spec, scoring, [_lost(step, reason) for step in sorted(steps)], directory)
 
 
-def _write(spec: CellSpec, points: list[Point], directory: Path) -> Trace:
-    found = Trace(config_hash=spec.digest, points=points)
+def _write(spec: CellSpec, scoring: Scoring, points: list[Point], directory: Path) -> Trace:
+    found = Trace(config_hash=scoring.digest_of(spec), points=points)
     write(found, directory / TRACE)
     return found
 

@@ -11,7 +11,7 @@ from jaxtyping import Float32
 from datasets.base import Dataset
 from datasets.errors import DataError
 from harness import records
-from harness.cells import CELL_FILE, CellSpec, prepared_data, read_cell
+from harness.cells import CELL_FILE, RUN, CellSpec, prepared_data, read_cell
 from harness.contract import Batch, Model, Prediction
 from harness.errors import UserError
 from harness.run.build import load_trained
@@ -135,7 +135,7 @@ def load_cell(directory: str | Path, data: str | Path | None = None) -> TrainedC
         raise UserError(f"{directory}: expected the cell of a model, found {found}")
     for path in (directory / OUTCOME, directory / WEIGHTS):
         if not path.is_file():
-            raise UserError(f"{path}: no such file; make it: snakemake --cores all -- {path}")
+            raise UserError(f"{path}: no such file; make it from its grid: {RUN} -- {path}")
     prepared = prepared_data(directory / OUTCOME, spec.dataset) if data is None else Path(data)
     if prepared is None:
         raise UserError(

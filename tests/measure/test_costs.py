@@ -58,6 +58,18 @@ def test_quartiles() -> None:
     assert quartiles([1.0]) is None
 
 
-def test_unknown_models_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="unknown model 'nothing': expected one of"):
-        measure_models(tmp_path / "costs.json", ["nothing"])
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["nothing"], "unknown model 'nothing': expected one of"),
+        (
+            ["rnn", "grafiti"],
+            "bench: expected models of generation or reconstruction, found grafiti",
+        ),
+    ],
+)
+def test_models_that_cannot_be_measured_are_refused(
+    tmp_path: Path, names: list[str], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        measure_models(tmp_path / "costs.json", names)

@@ -389,6 +389,10 @@ def test_effects_are_distances_over_their_limits():
 def test_too_few_series_are_split_in_proportion():
     series, train = walks(0, 12), walks(1, 30)
     assert resolution(series, 20, 10, train, draws=20) == resolution(series, 8, 4, train, draws=20)
+    # 3 test series beside 200 samples: neither set can have fewer than 2
+    few, many = (resolution(series, *sizes, train, draws=20) for sizes in ((3, 200), (200, 3)))
+    assert few == resolution(series, 2, 10, train, draws=20)
+    assert many == resolution(series, 10, 2, train, draws=20)
     with pytest.raises(ValueError, match="series: expected two sets of 2 or more, found 1 and 1"):
         resolution(series[:3], 5, 5, train)
 

@@ -19,7 +19,7 @@ from harness.present.tables import claims as table
 from harness.present.tables.table import write_documents
 from harness.records import Record
 from tests.present import outputs
-from tests.present.lengths import synthetic_run_times
+from tests.present.lengths import measurement, run_time, synthetic_run_times
 
 N = 24
 BASE = np.linspace(1.0, 2.0, N)
@@ -228,6 +228,34 @@ def test_faster_by_a_factor(
     (study,) = studies(synthetic_run_times())
     (found,) = claims.of_run_times(study)
     assert found.verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("row", "status", "because", "verdict"),
+    [
+        ("rnn_vae", "timeout", "no measurement is done", claims.UNDECIDED),
+        ("rnn_vae", None, "no record", claims.INCOMPLETE),
+        ("gru_d", "done", "no row has this task", claims.UNDECIDED),
+    ],
+)
+def test_a_claim_of_rows_without_a_time(
+    monkeypatch: pytest.MonkeyPatch, row: str, status: str | None, because: str, verdict: str
+) -> None:
+    wanted = [
+        claim.model_copy(update={"rows": [row], "measurements": ["training"]})
+        for claim in claims.claims()
+        if isinstance(claim, claims.Faster | claims.Exponent)
+    ]
+    monkeypatch.setattr(claims, "claims", lambda: tuple(wanted))
+    records = [record for record in synthetic_run_times() if record.model == "ls4"]
+    if status == "timeout":
+        records.append(run_time(row, 1280, measurement("training", None, status=status)))
+    elif status:
+        records.append(run_time(row, 1280, measurement("generation")))
+    (study,) = studies(records)
+    found = claims.of_run_times(study)
+    assert {type(claim) for claim in wanted} == {claims.Faster, claims.Exponent}
+    assert {(f.because, f.verdict) for f in found} == {(because, verdict)}
 
 
 def test_models_of_equal_size_are_not_judged() -> None:

@@ -17,7 +17,7 @@ from tests.present import outputs
 STEPS = [5, 10, 20, 40, 80]
 
 
-def write(folder: Path, seeds: dict[int, list[Point]], **changes: int) -> Path:
+def write(folder: Path, seeds: dict[int, list[Point]], **changes: int | str) -> Path:
     """Write cells of LS4 with traces, and one of RNN-VAE without."""
     cells = [outputs.record(seed=s, **changes) for s in seeds] + [outputs.record(model="rnn_vae")]
     outputs.write_cells(folder, cells)
@@ -87,6 +87,11 @@ def test_steps_without_scores_are_marked(tmp_path: Path) -> None:
 
 def test_a_training_that_never_had_a_score_has_no_figure(tmp_path: Path) -> None:
     cells = write(tmp_path, {0: [lost(step) for step in STEPS]})
+    assert not list(traces.figures(comparison(cells), "x", "what"))
+
+
+def test_a_trace_of_other_settings_than_the_record_s_is_left_out(tmp_path: Path) -> None:
+    cells = write(tmp_path, {0: [point(s) for s in STEPS]}, config_hash="e" * 64)
     assert not list(traces.figures(comparison(cells), "x", "what"))
 
 

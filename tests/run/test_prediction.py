@@ -218,6 +218,19 @@ def test_bounds_are_means_over_records_and_values(dataset: Dataset) -> None:
     np.testing.assert_allclose(bounds["neg_elbo"], 3 + 10 * errors["count"])
 
 
+def test_a_bound_without_a_fixed_deviation_has_no_floor(dataset: Dataset) -> None:
+    @dataclass(frozen=True)
+    class Config:
+        width: int = 1
+
+    view = View(dataset, "reconstruction")
+    fixed, free = (
+        prediction.evidence(view, Bounded(config, Shape(20, 2)), 3, CPU, generator())[0]
+        for config in (Bounded.Config(), Config())
+    )
+    assert free == [s for s in fixed if s.name not in ("neg_elbo_floor", "neg_elbo_sigma")] != fixed
+
+
 def test_a_model_without_a_bound_has_none(dataset: Dataset) -> None:
     class Unbounded(Bounded):
         neg_elbo = Model.neg_elbo

@@ -64,20 +64,26 @@ def test_scores_that_lack_memory(
     assert str(point.reason).startswith("sampling or scoring: ")
 
 
-def test_data_that_cannot_be_had(tmp_path: Path) -> None:
+@pytest.mark.parametrize("reason", ["no network", "reading the data: "])
+def test_data_that_cannot_be_had_or_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reason: str
+) -> None:
     data, folder = tmp_path / "sines.npz", tmp_path / "cell"
     write_unavailable(data, tmp_path / "split", tmp_path / "report", "sines", "no network")
+    if reason != "no network":
+        monkeypatch.setattr(Dataset, "load", lambda _: torch.empty(2**60))
     description, evaluation = tmp_path / "sines.json", tmp_path / "evaluation.json"
     scoring = specs.scoring()
     write_json(description, scoring.dataset.model_dump(mode="json"))
     write_json(evaluation, scoring.evaluation.model_dump(mode="json"))
     options = ["--data", data, "--description", description, "--evaluation", evaluation]
     specs.write(specs.cell(), folder)
-    reason = "no network"
 
     run("trace", folder, "--steps", 3, 2, *options)
-    points = read_trace(folder / TRACE).points
-    assert [(point.step, point.reason) for point in points] == [(2, reason), (3, reason)]
+    found = read_trace(folder / TRACE)
+    assert found.config_hash == scoring.digest_of(specs.cell())
+    assert [point.step for point in found.points] == [2, 3]
+    assert all(str(point.reason).startswith(reason) for point in found.points)
 
     out = tmp_path / "power" / "sines.json"
     run("power", *options, "--out", out)

@@ -177,7 +177,7 @@ def test_a_damaged_checkpoint_is_not_used(
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("weights.safetensors", "damaged: not weights; make it again with: snakemake"),
+        ("weights.safetensors", "damaged: not weights; make it again from its grid: snakemake"),
         ("train.json", "not JSON: "),
         ("history.jsonl", "damaged: expected the file of sha256"),
     ],

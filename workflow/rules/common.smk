@@ -62,9 +62,9 @@ def read_grid():
         description = cells.describe_dataset(settings, name)
         code(description.loader, description.shard, *description.scoring_references)
     if settings.runtime:
-        for study in (settings.runtime, *settings.runtime.sizes.values()):
+        for size, study in {None: settings.runtime, **settings.runtime.sizes}.items():
             for name in study.models:
-                catalogue.model(name)
+                catalogue.settings(name, size)
     for name, description in used.items():
         cells.check_own_files(name, description)
     asked = grid.describe(used, (cells.describe_cell(settings, cell) for cell in found))
@@ -196,9 +196,18 @@ def run_times():
     ]
 
 
+def measured_size(wildcards):
+    """Return the size of the models of a study of run time; None for that of their papers."""
+    return wildcards.study.removeprefix("runtime").removeprefix("_") or None
+
+
+def measured_settings(wildcards):
+    """Return the settings that a model is measured with: a change of its file measures it anew."""
+    return checked(catalogue.settings, wildcards.model, measured_size(wildcards))
+
+
 def run_time_options(wildcards):
-    limit = run_time_studies()[wildcards.study].limit
-    size = wildcards.study.removeprefix("runtime").removeprefix("_")
+    limit, size = run_time_studies()[wildcards.study].limit, measured_size(wildcards)
     return f"--limit {limit}" + (f" --size {size}" if size else "")
 
 

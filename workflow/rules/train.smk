@@ -148,6 +148,7 @@ rule measure:
         gpu=1,
     params:
         options=run_time_options,
+        settings=measured_settings,
     message:
         "Measure {wildcards.model} at length {wildcards.length}, {wildcards.study}"
     shell:

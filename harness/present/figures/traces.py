@@ -45,6 +45,8 @@ def figures(c: Comparison, stem: str, what: str) -> Iterator[Drawn]:
 def trace_points(c: Comparison, model: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return a model's traces and where its training stopped.
 
+    A trace that was made with other settings than the record beside it is left out.
+
     Returns
     -------
     points : DataFrame
@@ -58,7 +60,7 @@ def trace_points(c: Comparison, model: str) -> tuple[pd.DataFrame, pd.DataFrame]
         {"seed": cell.seed, "step": point.step, LOSS: point.validation_loss}
         | {score.name: score.value for score in point.scores}
         for cell in cells.itertuples()
-        if (trace := files.trace(cell.folder))
+        if (trace := files.trace(cell.folder)) and trace.config_hash == cell.config_hash
         for point in trace.points
     ]
     points = pd.DataFrame(found).astype(float)

@@ -81,11 +81,9 @@ def scores(
     return pd.Series([text(*pair) for pair in pairs], c.rows.index, dtype=str)
 
 
-def robust(
-    c: Comparison, quantity: Quantity, *, evaluator: bool = True, seed: bool = True
-) -> pd.Series:
+def robust(c: Comparison, quantity: Quantity, *, evaluator: bool = True) -> pd.Series:
     """Return a robust score with its marks: † a control is better, ‡ as good as the noise floor."""
-    cells = scores(c, quantity.robust, evaluator=evaluator, seed=seed, scale=quantity.scale)
+    cells = scores(c, quantity.robust, evaluator=evaluator, scale=quantity.scale)
     beaten = c.better_controls(quantity).map(len) > 0
     marks = beaten.map({True: "†", False: ""})
     marks += c.within_noise_floor(quantity).map({True: "‡", False: ""})
