@@ -93,6 +93,8 @@ def classify(
     ------
     ValueError
         For unusable arrays, and for fewer than 3 series in either set.
+    metrics.network.Unscorable
+        If a test loss is not finite.
     """
     check_series(real=real, fake=fake)
     if min(len(real), len(fake)) < 3:

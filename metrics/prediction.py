@@ -103,6 +103,8 @@ def predict(
     ------
     ValueError
         For unusable arrays, and for series of 10 steps or fewer.
+    metrics.network.Unscorable
+        If a test loss is not finite.
     """
     check_series(real=real, fake=fake)
     _check_length(real)

@@ -86,7 +86,7 @@ def compact_section(frame: pd.DataFrame, page: str) -> str:
     """Return the robust scores of generation, and which rows are told apart, on one data set.
 
     The budget with the most models is shown (of several, the first), and of its data sets the one
-    with the most trainings.
+    with the most trainings. Where no data set could be had, it is a sentence that says so.
 
     Parameters
     ----------
@@ -97,6 +97,8 @@ def compact_section(frame: pd.DataFrame, page: str) -> str:
     """
     compared = [c.without_variants for c in comparisons(frame)]
     compared = [c for c in ran(compared) if TABLE_OF[c.head["task"]] == "table1"]
+    if not compared:
+        return "No data set of generation could be had."
     models: dict[str, set[str]] = {}  # by budget, in order
     for c in compared:
         models.setdefault(c.head["budget"], set()).update(_trainings(c).index)

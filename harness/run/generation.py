@@ -132,6 +132,13 @@ def score(
     scores : list of Score
     errors : dict
         The fields of `metrics.paired.SeriesErrors`.
+
+    Raises
+    ------
+    metrics.network.Unscorable
+        If an evaluator's test loss is not finite.
+    ValueError
+        For samples of another length or number of channels, or fewer than 3.
     """
     real, settings = setup.test, setup.evaluation
     n = len(real)

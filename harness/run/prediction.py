@@ -32,19 +32,33 @@ CENTRAL = 0.8  # probability of the interval whose coverage is scored
 
 
 def predictor(model: Model, device: torch.device) -> Predict:
-    """Return the function that predicts by a model; predictions of another shape are refused."""
+    """Return the function that predicts by a model.
+
+    It raises a `UserError` for predictions of another shape and negative deviations.
+    """
+    where = f"{type(model).__name__}: predict: expected"
 
     def predict(_: Indices, batch: Batch, draws: int, generator: torch.Generator) -> Prediction:
         made = model.predict(batch.to(device), draws, generator)
-        if made.mean.shape[1:] != batch.x.shape:
-            expected = ", ".join(map(str, batch.x.shape))
-            raise UserError(
-                f"{type(model).__name__}: predict: expected a mean of shape (S, {expected}), found"
-                f" {tuple(made.mean.shape)}"
-            )
+        mean, std = made
+        if mean.shape[1:] != batch.x.shape:
+            shape = ", ".join(map(str, batch.x.shape))
+            raise UserError(f"{where} a mean of shape (S, {shape}), found {tuple(mean.shape)}")
+        if not _broadcasts(std.shape, mean.shape):
+            shape = ", ".join(map(str, mean.shape))
+            raise UserError(f"{where} a std that broadcasts to ({shape}), found {tuple(std.shape)}")
+        if (std < 0).any():
+            raise UserError(f"{where} a std of at least 0, found {std.min().item():g}")
         return made
 
     return predict
+
+
+def _broadcasts(shape: torch.Size, to: torch.Size) -> bool:
+    try:
+        return torch.broadcast_shapes(shape, to) == to
+    except RuntimeError:
+        return False
 
 
 def control_predictor(view: View, name: str) -> Predict:

@@ -68,6 +68,13 @@ def test_the_page_shows_table_1_whole_and_an_overview_of_table_2(tmp_path: Path)
     assert "(../results/tables/runtime_cpu_synthetic_2_threads.md)" in found["figure3"]
 
 
+def test_data_that_could_not_be_had(tmp_path: Path) -> None:
+    row = outputs.record(status="skipped", reason=outputs.UNAVAILABLE, data_digest="")
+    paths = written(tmp_path, [row])
+    pages.update(*paths)
+    assert "No data set of generation could be had." in paths[1].read_text()
+
+
 def test_budgets_follow_each_other(tmp_path: Path) -> None:
     rows = [
         outputs.record(budget=budget, scores=outputs.scores(value, 0.6, 0.1))

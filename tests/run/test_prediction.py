@@ -179,6 +179,37 @@ def test_controls_learn_from_the_training_records_alone(dataset: Dataset) -> Non
     np.testing.assert_allclose(mean, expected, rtol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("mean", "std", "message"),
+    [
+        ((4, 20, 2), torch.ones(1), r"a mean of shape \(S, 4, 20, 2\), found \(4, 20, 2\)"),
+        (
+            (1, 4, 20, 2),
+            torch.ones(3),
+            r"a std that broadcasts to \(1, 4, 20, 2\), found \(3,\)",
+        ),
+        (
+            (1, 4, 20, 2),
+            torch.ones(5, 4, 20, 2),
+            r"a std that broadcasts to \(1, 4, 20, 2\), found \(5, 4, 20, 2\)",
+        ),
+        ((1, 4, 20, 2), torch.tensor(-0.5), "a std of at least 0, found -0.5"),
+    ],
+)
+def test_predictions_of_another_shape_and_negative_deviations_are_refused(
+    dataset: Dataset, mean: tuple[int, ...], std: torch.Tensor, message: str
+) -> None:
+    class Wrong(Bounded):
+        def predict(self, batch: Batch, n_samples: int, generator: torch.Generator) -> Prediction:
+            return Prediction(torch.zeros(mean), std)
+
+    predict = prediction.predictor(Wrong(Bounded.Config(), Shape(20, 2)), CPU)
+    indices = dataset.test[:4]
+    batch = View(dataset, "reconstruction").batch(indices)
+    with pytest.raises(UserError, match=f"Wrong: predict: expected {message}"):
+        predict(indices, batch, 1, generator())
+
+
 # --- evidence bounds -----------------------------------------------------------------------------
 
 
