@@ -20,7 +20,7 @@ from harness.present import paired, published
 from harness.present.comparison import Comparison
 from harness.present.paired import AHEAD, BEHIND
 from harness.present.quantities import quantities
-from harness.present.run_times import Study, elapsed, own_memory
+from harness.present.run_times import Resource, Study
 
 FILE = Path(__file__).with_name("claims.yaml")
 SIGMA = "neg_elbo_sigma"  # bounds of different sigma cannot be compared
@@ -32,7 +32,6 @@ INCOMPLETE: Verdict = "incomplete"  # rows have no record, and none that has one
 NO_SCORE: Verdict = "no score"
 VERDICTS = (REPRODUCED, NOT_REPRODUCED, UNDECIDED, INCOMPLETE, NO_SCORE)
 NO_RECORD = "no record"
-GROWTH = {"time": elapsed, "memory": own_memory}
 
 
 class Claim(Strict):
@@ -78,7 +77,7 @@ class Exponent(Claim):
     rule: Literal["exponent"]
     rows: list[str]
     measurements: list[Kind]
-    of: list[Literal["time", "memory"]]
+    of: list[Resource]
     between: tuple[float, float]
 
 
@@ -330,9 +329,9 @@ def _faster(claim: Faster, study: Study, kind: Kind) -> Finding:
     return Finding(claim.id, of, "time", verdict, because, remarks)
 
 
-def _exponent(claim: Exponent, study: Study, kind: Kind, of: str) -> Finding:
+def _exponent(claim: Exponent, study: Study, kind: Kind, of: Resource) -> Finding:
     low, high = claim.between
-    laws = {name: study.growth(name, kind, GROWTH[of]) for name in _able(claim, study, kind)}
+    laws = {name: study.growth(name, kind, of) for name in _able(claim, study, kind)}
     known = {name: law for name, law in laws.items() if law}
     unknown = [name for name in laws if name not in known]
     texts = [f"{catalogue.label(name)} {law}" for name, law in known.items()]

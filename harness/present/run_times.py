@@ -7,13 +7,13 @@ ratio of times is a range. Every model is compared with the one that the paper s
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
 from pathlib import Path
 from statistics import linear_regression
-from typing import NamedTuple, get_args
+from typing import Literal, NamedTuple, get_args
 
 from harness import catalogue
 from harness.errors import UserError
@@ -21,6 +21,7 @@ from harness.measurements import Kind, Measurement, RunTime, find_run_times
 from harness.present import published
 from harness.present.text import machine_name, number
 
+Resource = Literal["time", "memory"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 LONG = 1280  # exponents are those of the lengths from here on, where there are two
 
@@ -152,20 +153,29 @@ class Study:
         both = [length for length, ratio in ratios.items() if ratio and ratio.low == ratio.high]
         return max(both, default=None)
 
-    def growth(self, model: str, kind: Kind, of: Callable[[Measurement], float]) -> PowerLaw | None:
-        """Fit what one measurement gives for each series to the length."""
-        found = {length: self.measurement(model, kind, length) for length in self.lengths}
-        return fit({n: of(m) / m.batch for n, m in found.items() if m and m.status == "done"})
+    def growth(self, model: str, kind: Kind, of: Resource) -> PowerLaw | None:
+        """Fit the time or memory of one measurement, for each series, to the length.
+
+        Memory is what lies beyond the least that was held before the first iteration at any length:
+        Python, torch and the model. What is made for a length alone, such as the covariance matrix
+        of a prior, counts.
+        """
+        done = {}
+        for length in self.lengths:
+            found = self.measurement(model, kind, length)
+            if found and found.status == "done":
+                done[length] = found
+        if of == "time":
+            values = {n: elapsed(m) for n, m in done.items()}
+        else:
+            least = min((m.base_memory_bytes or 0 for m in done.values()), default=0)
+            values = {n: (m.peak_memory_bytes or 0) - least for n, m in done.items()}
+        return fit({n: value / done[n].batch for n, value in values.items()})
 
 
 def elapsed(measurement: Measurement) -> float:
     """Return the seconds of an iteration that is done."""
     return measurement.seconds or 0.0
-
-
-def own_memory(measurement: Measurement) -> int:
-    """Return the bytes that a measurement that is done took beyond what was there."""
-    return (measurement.peak_memory_bytes or 0) - (measurement.base_memory_bytes or 0)
 
 
 def fit(values: dict[int, float]) -> PowerLaw | None:

@@ -38,10 +38,22 @@ def test_slopes_are_those_of_the_long_series() -> None:
 
 
 def test_smaller_batches_do_not_bend_a_slope(study: Study) -> None:
-    fit = study.growth("ls4", "generation", run_times.elapsed)
+    fit = study.growth("ls4", "generation", "time")
     assert fit == PowerLaw(pytest.approx(1.5), 1280, 20480)
-    memory = study.growth("ls4", "training", run_times.own_memory)
+    memory = study.growth("ls4", "training", "memory")
     assert memory == PowerLaw(pytest.approx(1), 1280, 20480)
+
+
+def test_memory_that_is_taken_for_a_length_before_the_first_iteration_counts() -> None:
+    base = 300 * 2**20
+    records = [
+        run_time("ls4", n, measurement("training", 1.0, 2**20, base_memory_bytes=base + 64 * n**2,
+                                       peak_memory_bytes=base + 65 * n**2))
+        for n in LENGTHS
+    ]  # fmt: skip
+    (study,) = run_times.studies(records)
+    memory = study.growth("ls4", "training", "memory")
+    assert memory == PowerLaw(pytest.approx(2, abs=0.01), 1280, 20480)
 
 
 def test_ratios_are_for_each_series_and_bounded_by_the_limit(study: Study) -> None:

@@ -182,18 +182,18 @@ def test_controls_learn_from_the_training_records_alone(dataset: Dataset) -> Non
 @pytest.mark.parametrize(
     ("mean", "std", "message"),
     [
-        ((4, 20, 2), torch.ones(1), r"a mean of shape \(S, 4, 20, 2\), found \(4, 20, 2\)"),
+        ((4, 13, 2), torch.ones(1), r"a mean of shape \(S, 4, 13, 2\), found \(4, 13, 2\)"),
         (
-            (1, 4, 20, 2),
+            (1, 4, 13, 2),
             torch.ones(3),
-            r"a std that broadcasts to \(1, 4, 20, 2\), found \(3,\)",
+            r"a std that broadcasts to \(1, 4, 13, 2\), found \(3,\)",
         ),
         (
-            (1, 4, 20, 2),
-            torch.ones(5, 4, 20, 2),
-            r"a std that broadcasts to \(1, 4, 20, 2\), found \(5, 4, 20, 2\)",
+            (1, 4, 13, 2),
+            torch.ones(5, 4, 13, 2),
+            r"a std that broadcasts to \(1, 4, 13, 2\), found \(5, 4, 13, 2\)",
         ),
-        ((1, 4, 20, 2), torch.tensor(-0.5), "a std of at least 0, found -0.5"),
+        ((1, 4, 13, 2), torch.tensor(-0.5), "a std of at least 0, found -0.5"),
     ],
 )
 def test_predictions_of_another_shape_and_negative_deviations_are_refused(

@@ -19,7 +19,7 @@ from harness.present.figures.style import (
     label_right,
     log_ticks,
 )
-from harness.present.run_times import Study, elapsed, own_memory, studies
+from harness.present.run_times import Resource, Study, elapsed, studies
 
 MIB = 2**20
 
@@ -141,11 +141,11 @@ def _legend(ax: Axes, study: Study) -> None:
     """Names of the models, and the slopes of their lines in columns."""
     ax.set(xlim=(0, 1), ylim=(len(study.models) + 0.5, -1.5))
     ax.set_axis_off()
-    columns: dict[str, tuple[Kind, Callable[[Measurement], float]]] = {
-        "train": ("training", elapsed),
-        "rec.": ("reconstruction", elapsed),
-        "gen.": ("generation", elapsed),
-        "mem.": ("training", own_memory),
+    columns: dict[str, tuple[Kind, Resource]] = {
+        "train": ("training", "time"),
+        "rec.": ("reconstruction", "time"),
+        "gen.": ("generation", "time"),
+        "mem.": ("training", "memory"),
     }
     places = [0.78 + 0.185 * k for k in range(len(columns))]
     ax.text(places[0] - 0.08, -1.3, "slopes", va="center", fontsize=7)

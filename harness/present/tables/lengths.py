@@ -7,7 +7,7 @@ import pandas as pd
 from harness import catalogue
 from harness.measurements import BATCHES, ITERATIONS, Kind, Measurement, RunTime
 from harness.present import published
-from harness.present.run_times import LONG, Study, elapsed, own_memory, studies
+from harness.present.run_times import LONG, Study, studies
 from harness.present.tables.table import Document, Table
 from harness.present.text import duration, mebibytes, paragraphs
 
@@ -91,7 +91,7 @@ def _times(study: Study) -> list[Table]:
             **_by_length(study, model, kind),
             (_as_long(study), "at the largest common length"): ratios[0],
             **(at_claimed if length in study.lengths else {}),
-            ("", "slope"): str(study.growth(model, kind, elapsed) or "–"),
+            ("", "slope"): str(study.growth(model, kind, "time") or "–"),
             ("", "parameters"): _parameters(study, model),
         }
 
@@ -115,7 +115,7 @@ def _memory(study: Study) -> list[Table]:
     """Peak memory and its slopes: a table for each measurement."""
 
     def line(model: str, kind: Kind) -> dict[tuple[str, str], str]:
-        slope = study.growth(model, kind, own_memory)
+        slope = study.growth(model, kind, "memory")
         return _by_length(study, model, kind, memory=True) | {("", "slope"): str(slope or "–")}
 
     return [
@@ -183,7 +183,7 @@ def _frame(study: Study) -> pd.DataFrame:
         for m in record.measurements:
             of = record.model, m.name
             ratio = study.ratio(*of, record.length)
-            time, memory = (study.growth(*of, value) for value in (elapsed, own_memory))
+            time, memory = study.growth(*of, "time"), study.growth(*of, "memory")
             late = m.status == "timeout"
             lines.append(
                 {
