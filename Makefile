@@ -27,7 +27,7 @@ help:
 	@echo "make compare RECORDS=FOLDER rows of your own beside the reference"
 	@echo "make data                   download all data sets"
 	@echo "make reference              train and score the reference results; a day or two on 2 cores"
-	@echo "make runtime                measure the reference run times, figure 3; hours, run nothing beside"
+	@echo "make runtime                measure the reference run times, figure 3, also at equal size; hours, run nothing beside"
 	@echo "make tables                 tables and figures from the reference records, also in README.md"
 	@echo "make schemas                write workflow/schemas/ after a change of harness/config.py"
 	@echo "make site                   documentation and leaderboard, results/site/index.html"
@@ -90,7 +90,9 @@ reference: $(READY)
 
 runtime: $(READY)
 	$(BIN)/snakemake --cores $(CORES) figure3 --config budget=full
-	$(BIN)/python -m harness collect --records results/full/runtime --out results/reference/full
+	$(BIN)/snakemake --cores $(CORES) figure3 --configfile config/equal_size.yaml --config budget=full
+	set -e; for study in results/full/runtime*; do \
+	    $(BIN)/python -m harness collect --records $$study --out results/reference/full; done
 
 tables: $(READY)
 	$(BIN)/python -m harness tables --records results/reference --out results/reference/tables
