@@ -115,7 +115,8 @@ class Dataset:
             f"{len(indices)} indices, {len(np.unique(indices))} different",
         )
         for what, each in (("labels", self.label), ("groups", self.group)):
-            check(each is None or each.shape == x.shape[:1], f"{len(x)} {what}", np.shape(each))
+            shape = x.shape[:1] if each is None else each.shape
+            check(shape == x.shape[:1], f"{len(x)} {what}", shape)
 
     @property
     def groups(self) -> Int[np.ndarray, "N"]:
