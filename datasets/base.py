@@ -115,8 +115,8 @@ class Dataset:
             f"{len(indices)} indices, {len(np.unique(indices))} different",
         )
         for what, each in (("labels", self.label), ("groups", self.group)):
-            shape = x.shape[:1] if each is None else each.shape
-            check(shape == x.shape[:1], f"{len(x)} {what}", shape)
+            shape = (len(x),) if each is None else each.shape
+            check(shape == (len(x),), f"{len(x)} {what}", shape)
 
     @property
     def groups(self) -> Int[np.ndarray, "N"]:
@@ -212,11 +212,8 @@ class Dataset:
     def _values(self) -> dict[str, np.ndarray]:
         """Return the arrays as stored: one row of `t` if all are equal, no `mask` if all True."""
         values = {"x": self.x, "t": self.t[0] if (self.t == self.t[0]).all() else self.t}
-        if not self.mask.all():
-            values["mask"] = self.mask
-        if self.label is not None:
-            values["label"] = self.label
-        return values
+        values |= {} if self.mask.all() else {"mask": self.mask}
+        return values | ({} if self.label is None else {"label": self.label})
 
     def _indices(self) -> dict[str, np.ndarray]:
         return {part: getattr(self, part) for part in PARTS}
