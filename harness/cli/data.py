@@ -193,8 +193,8 @@ def load_dataset(name: str, description: DatasetFile, files: list[Path]) -> "Dat
     from harness.checks import check_options, load
     from harness.grid import GIVEN
 
-    where = f"config/datasets/{name}.yaml"
-    check_options(description.loader, description.options, f"{where}: options", GIVEN)
+    where = f"config/datasets/{name}.yaml: options"
+    check_options(description.loader, description.options, where, GIVEN)
     made = load(description.loader)(
         files,
         name=name,
@@ -202,10 +202,18 @@ def load_dataset(name: str, description: DatasetFile, files: list[Path]) -> "Dat
         split=description.split.model_dump(),
         **description.options,
     )
-    season, length = description.season, made.x.shape[1]
-    if season is not None and season >= length:
-        raise UserError(f"{where}: season: expected less than {length} time steps, found {season}")
+    _check_season(description, made)
     return made
+
+
+def _check_season(description: DatasetFile, dataset: "Dataset") -> None:
+    """Refuse a season that is as long as the series: no test could use it."""
+    season, length = description.season, dataset.x.shape[1]
+    if season is not None and season >= length:
+        raise UserError(
+            f"config/datasets/{dataset.name}.yaml: season: expected less than {length} time steps,"
+            f" found {season}"
+        )
 
 
 def open_dataset(name: str, prepared: Path | None, data: Path, mirror: Path | None) -> "Dataset":
@@ -214,7 +222,8 @@ def open_dataset(name: str, prepared: Path | None, data: Path, mirror: Path | No
     Raises
     ------
     UserError
-        If the prepared data are another set's, or are not there and take long to make.
+        If the prepared data are another set's or too short for the description's season, or are not
+        there and take long to make.
     DataError
         If a file that it is made from cannot be had.
     """
@@ -227,6 +236,7 @@ def open_dataset(name: str, prepared: Path | None, data: Path, mirror: Path | No
         found = Dataset.load(path)
         if found.name != name:
             raise UserError(f"{path}: expected the data set {name!r}, found {found.name!r}")
+        _check_season(description, found)
         return found
     if description.shards:
         raise UserError(f"{path}: not there; make it with: snakemake --cores all -- {path}")

@@ -14,7 +14,7 @@ from datasets.synthetic import load as sines
 from harness import cli
 from harness.cells import ControlSpec
 from harness.config import Protocol
-from harness.contract import Model, Prediction, Shape
+from harness.contract import Model, Shape
 from harness.errors import UserError
 from harness.present.frame import frame
 from harness.run import generation
@@ -22,7 +22,6 @@ from harness.run.build import build
 from harness.run.evaluate import evaluate_control
 from harness.run.generation import FEWEST, ScoringSetup, check_scorable
 from harness.run.power import measure_power
-from harness.run.prediction import predictor
 from harness.run.streams import numpy_stream
 from harness.run.trace import trace
 from harness.run.train import train
@@ -149,7 +148,7 @@ def test_samples_of_a_control_that_are_not_finite(monkeypatch: pytest.MonkeyPatc
     assert (record.status, record.reason) == ("diverged", "sampling: 8 of 8 not finite")
 
 
-def test_a_model_of_another_number_of_samples_or_shape() -> None:
+def test_a_model_of_another_number_of_samples() -> None:
     class Wrong(Model):
         def optimisers(self) -> dict:
             return {}
@@ -157,17 +156,10 @@ def test_a_model_of_another_number_of_samples_or_shape() -> None:
         def sample(self, n, t, generator):
             return torch.zeros(n + 1, len(t), 1)
 
-        def predict(self, batch, n_samples, generator):
-            return Prediction(batch.x, torch.ones(1))
-
     wrong = Wrong(None, Shape(20, 1))
     message = r"LS4: sample: expected shape \(8, 20, 1\), found \(9, 20, 1\)"
     with pytest.raises(UserError, match=message):
         generation.draw(wrong, specs.cell(), data(), CPU)
-    batch, indices = View(data(), "reconstruction").batch(data().test), data().test
-    message = r"Wrong: predict: expected a mean of shape \(S, 8, 20, 1\), found \(8, 20, 1\)"
-    with pytest.raises(UserError, match=message):
-        predictor(wrong, CPU)(indices, batch, 1, torch.Generator())
 
 
 def test_test_records_with_nothing_to_score() -> None:

@@ -299,20 +299,32 @@ def test_a_mistake_on_the_command_line_is_one_line_without_traceback(tmp_path: P
 
 @pytest.mark.parametrize(
     ("made", "message"),
-    [("other", "expected the data set 'solar_weekly', found 'sines'"), ("none", "no such file")],
+    [
+        ("sines", "{prepared}: expected the data set 'temperature_rain', found 'sines'"),
+        (
+            "temperature_rain",
+            "config/datasets/temperature_rain.yaml: season: expected less than 20 time steps,"
+            " found 365",
+        ),
+        (None, "{prepared}: no such file"),
+    ],
 )
-def test_prepared_data_that_are_others_or_not_there(
-    made: str, message: str, setup: ScoringSetup, tmp_path: Path, capsys: pytest.CaptureFixture
+def test_prepared_data_that_are_others_too_short_or_not_there(
+    made: str | None,
+    message: str,
+    setup: ScoringSetup,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture,
 ) -> None:
     samples, prepared = tmp_path / "s.npy", tmp_path / "p.npz"
     np.save(samples, setup.test)
-    if made == "other":
-        setup.dataset.save(prepared)
-    words = ["score", "--dataset", "solar_weekly", "--samples", samples, "--prepared", prepared]
+    if made:
+        replace(setup.dataset, name=made).save(prepared)
+    words = ["score", "--dataset", "temperature_rain", "--samples", samples, "--prepared", prepared]
     with pytest.raises(SystemExit) as ended:
         main([str(word) for word in words])
     assert ended.value.code == 1
-    assert capsys.readouterr() == ("", f"error: {prepared}: {message}\n")
+    assert capsys.readouterr() == ("", f"error: {message.format(prepared=prepared)}\n")
 
 
 @pytest.mark.slow
